@@ -1,0 +1,20 @@
+//! Generates the gRPC code without `protoc`, where the feature `wire` asks for it.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    #[cfg(feature = "wire")]
+    generate()?;
+    Ok(())
+}
+
+#[cfg(feature = "wire")]
+fn generate() -> Result<(), Box<dyn std::error::Error>> {
+    use prost::Message;
+
+    let files = ["heirloom/v1/dictionary.proto", "heirloom/v1/cluster.proto", "heirloom/v1/replication.proto"];
+    let set = protox::compile(files, ["proto"])?;
+    let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out.join("heirloom.bin"), set.encode_to_vec())?;
+    tonic_prost_build::configure().bytes(".").compile_fds(set)?;
+    Ok(())
+}

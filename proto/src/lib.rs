@@ -1,0 +1,40 @@
+//! What the parties of Heirloom agree on.
+//!
+//! This room holds the words: identities, time as a number, entries and their one encoding, views, the view register
+//! (voter and proposer), the messages between servers, the events that enter a node and the actions that leave it.
+//! It decides nothing about replication; that is what `backup`, `primary` and `node` are for.
+//!
+//! It is pure: no I/O, no clock, no randomness, no threads, no logging. The gRPC types and their conversions live
+//! behind the feature `wire`, the only place in the house that names a prost type.
+
+pub mod codec;
+pub mod config;
+pub mod entry;
+pub mod event;
+pub mod hash;
+pub mod ids;
+pub mod limits;
+pub mod message;
+pub mod proposal;
+pub mod quorum;
+pub mod register;
+pub mod request;
+pub mod status;
+pub mod time;
+pub mod view;
+#[cfg(feature = "wire")]
+pub mod wire;
+
+pub use config::{Constants, NodeConfig, QuorumRule, VoterKind};
+pub use entry::{Answer, Effect, Entry, Origin, Sealed};
+pub use event::{Action, Birth, Cause, Durable, Event, Identity, Note, Record, Ticket, Token};
+pub use hash::{ChainHash, Digest};
+pub use ids::{
+    ClusterId, Epoch, LogIndex, Member, Peer, Position, RunId, ServerId, SessionId, StoreId, Version,
+};
+pub use message::Message;
+pub use proposal::{Mandate, Proposal};
+pub use register::{Register, Standing};
+pub use request::{Change, Consistency, Refusal, Request, RequestId, Response};
+pub use time::{Time, WallTime};
+pub use view::View;

@@ -1,0 +1,169 @@
+//! What clients ask, and what they are told.
+
+use bytes::Bytes;
+
+use crate::ids::{Epoch, LogIndex, ServerId, SessionId, Version};
+use crate::time::WallTime;
+
+/// The name of a request that may be retried: one that was carried out once is answered, not carried out again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId {
+    /// The client's session.
+    pub session: SessionId,
+    /// The number of the request, from 1, one more for each new request.
+    pub sequence: u64,
+    /// The lowest number whose answer the client has not seen.
+    pub lowest_unanswered: u64,
+}
+
+/// A change of the dictionary.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Change {
+    /// Adds or replaces.
+    Add {
+        /// The key.
+        key: Bytes,
+        /// The value.
+        value: Bytes,
+    },
+    /// Deletes.
+    Delete {
+        /// The key.
+        key: Bytes,
+    },
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Consistency {
+    /// It sees every change that was answered before it was asked.
+    Linearizable,
+}
+
+/// What a client or an operator asks of one server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Request {
+    /// A session, so that changes can be retried.
+    OpenSession,
+    /// The end of a session. `Ok` also where it was gone.
+    CloseSession(SessionId),
+    /// A change; without an id it can't be retried safely.
+    Change {
+        /// Its name.
+        id: Option<RequestId>,
+        /// What to do.
+        change: Change,
+    },
+    /// The value of a key.
+    Read {
+        /// The key.
+        key: Bytes,
+        /// How fresh.
+        consistency: Consistency,
+    },
+    /// A planned hand-over to this server.
+    Promote(ServerId),
+    /// The operator's word that this server is off.
+    Fence(ServerId),
+}
+
+/// The answer to a request that was carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Response {
+    /// The session is open.
+    SessionOpened {
+        /// Its id.
+        session: SessionId,
+    },
+    /// The session is closed.
+    SessionClosed,
+    /// The change is committed.
+    Changed {
+        /// The dictionary's version with this change; of a delete that found nothing, the version it found nothing at.
+        version: Version,
+        /// Whether the key had a value before.
+        existed: bool,
+        /// On how many servers the change was read back; for a retried request, at least on how many.
+        copies: u32,
+        /// The primary's epoch.
+        epoch: Epoch,
+    },
+    /// The key has this value.
+    Found {
+        /// The value.
+        value: Bytes,
+        /// The version of its last change.
+        version: Version,
+        /// The time of its last change.
+        changed_at: WallTime,
+        /// The epoch of the server that answered.
+        epoch: Epoch,
+    },
+    /// The key has no value.
+    NotFound {
+        /// The version at which it has none.
+        version: Version,
+        /// The epoch of the server that answered.
+        epoch: Epoch,
+    },
+    /// The target leads now, or the view that makes it lead is on its way.
+    Promoted {
+        /// Who leads.
+        primary: ServerId,
+    },
+    /// The operator's word is taken.
+    Fenced,
+}
+
+/// An expected "no", with a hint. Unless it says *unknown*, nothing was or will be applied by this request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// This server does not lead.
+    NotPrimary {
+        /// Who does, as far as it knows; `None` while nobody does.
+        primary: Option<ServerId>,
+    },
+    /// The outcome is unknown: the server lost its place while the change was under way. Ask again with the same id.
+    OutcomeUnknown,
+    /// The session had been removed; open another. An unanswered change of the old one stays unknown.
+    SessionExpired,
+    /// The session's opening is not known here yet.
+    SessionUnknown,
+    /// The answer to this sequence was forgotten, because the client said that it had seen it.
+    SequenceAnswered {
+        /// The lowest sequence that is still kept.
+        lowest_unanswered: u64,
+    },
+    /// Too many requests wait here.
+    Overloaded,
+    /// The key is empty or too long.
+    BadKey {
+        /// The largest that is taken. **Units:** bytes.
+        bytes_max: usize,
+    },
+    /// The value is too large.
+    BadValue {
+        /// The largest that is taken. **Units:** bytes.
+        bytes_max: usize,
+    },
+    /// The request's number is 0, or beyond the window of unanswered requests.
+    BadSequence,
+    /// The server named is not one of the cluster's, or not one that this can be done with.
+    BadServer {
+        /// Why, and what to do.
+        reason: &'static str,
+    },
+    /// The hand-over was called off; the primary goes on.
+    HandOverCalledOff,
+    /// The server has restarted and may not use proof; `recover` is the way.
+    Recovering,
+}
+
+/// Where a stored entry stands, for tracing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Placed {
+    /// Its position.
+    pub index: LogIndex,
+    /// Its epoch.
+    pub epoch: Epoch,
+}
