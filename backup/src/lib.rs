@@ -1,1 +1,19 @@
-//! Placeholder.
+//! How a copy of the dictionary is kept.
+//!
+//! A copy is a [`Replica`]: the log, and the state that its committed part gives. A [`Backup`] is a replica that works
+//! under a primary: it takes entries, confirms what it read back from its own log, applies what is committed and rolls
+//! back what a new epoch does not have. It does not know that a role of primary exists; `primary` builds on this room.
+
+mod backup;
+mod dictionary;
+mod log;
+mod replica;
+mod sessions;
+mod watch;
+
+pub use backup::{Backup, Prepared};
+pub use dictionary::{Dictionary, Stored};
+pub use log::Log;
+pub use replica::{ReadBackWrong, Replica};
+pub use sessions::{Answered, Sessions};
+pub use watch::PrimaryWatch;

@@ -15,6 +15,7 @@ pub mod hash;
 pub mod ids;
 pub mod limits;
 pub mod message;
+pub mod outbox;
 pub mod proposal;
 pub mod quorum;
 pub mod register;
@@ -33,6 +34,7 @@ pub use ids::{
     ClusterId, Epoch, LogIndex, Member, Peer, Position, RunId, ServerId, SessionId, StoreId, Version,
 };
 pub use message::Message;
+pub use outbox::Outbox;
 pub use proposal::{Mandate, Proposal};
 pub use register::{Register, Standing};
 pub use request::{Change, Consistency, Refusal, Request, RequestId, Response};

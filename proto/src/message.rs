@@ -148,8 +148,8 @@ pub enum Message {
         clock: Time,
         /// Where the sender's log ends.
         end: LogIndex,
-        /// How far it has confirmed in this epoch.
-        confirmed: LogIndex,
+        /// How far it has confirmed in this epoch: a `Confirm` that was lost is made good by the next echo.
+        confirmed: Position,
         /// How far it has applied.
         applied_index: LogIndex,
         /// The digest of its state there.

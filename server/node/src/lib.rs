@@ -1,36 +1,41 @@
 //! One Heirloom server as a pure value: `step(now, event) -> actions`.
+//!
+//! A [`Node`] is a voter of the view register and, at a time, one role: a witness, a copy (recovering, learner or
+//! backup), or a primary. It does not fail, wait, log, draw a random number or read a clock; the server's runtime, the
+//! simulator and the model checker drive the same code.
+//!
+//! # The protocol in one page
+//!
+//! *Vote.* A promise of an epoch shuts out every lower one from the moment it is given: the copy takes no entry, the
+//! primary commits nothing and holds no lease, heartbeats are not echoed (`voting`).
+//!
+//! *Propose.* Whoever would propose asks first, which changes nothing, and goes on where a quorum answers and does not
+//! hear the primary. Then one epoch, one proposal: own promise to disk, promises, the view derived from the newest one
+//! that a quorum showed, own acceptance to disk, acceptances (`proposing`).
+//!
+//! *Lead.* A chosen proposal gives a mandate, and a mandate makes a copy the primary. It tells every member what to keep
+//! of its log, appends its marker, waits until all who may still hold a lease are settled, and commits what every member
+//! has confirmed (`heirloom_primary`).
+//!
+//! *Found.* The first view comes from the lowest data server once every voter has said that it is blank (`founding`).
+//!
+//! # Caveats
+//!
+//! - The whole log is kept in memory; snapshots, which cut it, are yet to come.
+//! - Read leases of backups are yet to come: a linearizable read is answered by the primary.
+//! - A data directory put back from an old copy is not noticed yet (PROTOCOL 9, last sentences).
+//! - Where `--quorum survivors` leaves one server alone and it dies between storing a new view of itself and its marker,
+//!   it waits for the other server although it need not.
 
-use heirloom_proto::event::{Action, Birth, Durable, Event};
-use heirloom_proto::status::Status;
-use heirloom_proto::{NodeConfig, Time};
+mod founding;
+mod node;
+mod peers;
+mod proofs;
+mod proposing;
+mod receiving;
+mod reporting;
+mod requests;
+mod ticking;
+mod voting;
 
-/// One server: a voter and one role.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Node {
-    config: NodeConfig,
-}
-
-impl Node {
-    /// The node that a run begins with, from what its disk holds.
-    pub fn recover(config: NodeConfig, birth: Birth, durable: Durable, now: Time) -> (Self, Vec<Action>) {
-        let _ = (birth, durable, now);
-        (Self { config }, Vec::new())
-    }
-
-    /// Takes one event; returns what is to be done.
-    pub fn step(&mut self, now: Time, event: Event) -> Vec<Action> {
-        let _ = (now, event);
-        Vec::new()
-    }
-
-    /// When [`Event::Deadline`] is wanted, at the latest; `None` while no time matters.
-    pub fn next_deadline(&self) -> Option<Time> {
-        None
-    }
-
-    /// What the server says of itself.
-    pub fn status(&self, now: Time) -> Status {
-        let _ = now;
-        unreachable!("not yet")
-    }
-}
+pub use node::Node;

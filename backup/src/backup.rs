@@ -1,0 +1,255 @@
+//! A copy that works under a primary: prepare, read back, confirm, apply, roll back (PROTOCOL 4 and 8.1).
+
+use heirloom_proto::event::{Action, Note, Ticket};
+use heirloom_proto::limits::TAIL_EPOCHS_MAX;
+use heirloom_proto::message::Tail;
+use heirloom_proto::{Epoch, LogIndex, Member, Message, Outbox, Position, RunId, Sealed, Time};
+
+use crate::replica::{ReadBackWrong, Replica};
+
+/// Where the start of an epoch stands for this copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Phase {
+    /// It has said where its log ends and takes nothing before it is told what to keep.
+    AwaitsCut,
+    /// Its log is a prefix of the primary's: whatever is durable here is confirmed.
+    Works,
+    /// It differs from the primary: it confirms nothing more in this epoch.
+    Differs,
+}
+
+/// The epoch in which a copy works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Work {
+    epoch: Epoch,
+    phase: Phase,
+    commit_index: LogIndex,
+}
+
+/// What came of a `Prepare`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prepared {
+    /// Taken, or known already.
+    Taken,
+    /// The copy does not work in this epoch: the primary must begin it.
+    NotStarted,
+    /// The copy differs from the primary.
+    Differs,
+}
+
+/// A replica that works under a primary, or waits for one.
+///
+/// **Invariants:** nothing is applied beyond what was confirmed in the present epoch or was applied before it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Backup {
+    me: Member,
+    replica: Replica,
+    work: Option<Work>,
+}
+
+impl Backup {
+    /// A copy that works in no epoch yet.
+    pub fn new(me: Member, replica: Replica) -> Self {
+        Self { me, replica, work: None }
+    }
+
+    /// The copy.
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// The copy, for whoever inherits it.
+    pub fn into_replica(self) -> Replica {
+        self.replica
+    }
+
+    /// The epoch in which it takes entries.
+    pub fn works_in(&self) -> Option<Epoch> {
+        self.work.filter(|work| work.phase == Phase::Works).map(|work| work.epoch)
+    }
+
+    /// Whether it found that it differs from its primary.
+    pub fn differs(&self) -> bool {
+        self.work.is_some_and(|work| work.phase == Phase::Differs)
+    }
+
+    /// From a promise of `epoch` on: takes nothing of a lower one. What is on its way to disk then is discarded as far
+    /// as confirming goes, for it is confirmed only while the epoch lasts.
+    pub fn freeze(&mut self, epoch: Epoch) {
+        if self.work.is_some_and(|work| work.epoch < epoch) {
+            self.work = None;
+        }
+    }
+
+    /// Begins an epoch, whose view is stored: says where the log ends. Once begun it is not begun again within a run, so
+    /// that nothing can be cut a second time; a repeated call tells the primary how far this copy is.
+    pub fn start_epoch(&mut self, epoch: Epoch, out: &mut Outbox) {
+        match self.work {
+            Some(work) if work.epoch == epoch => match work.phase {
+                Phase::AwaitsCut => {}
+                Phase::Works => {
+                    out.send(epoch.server, Message::Gap { epoch, end: self.replica.log().end_position() });
+                    return;
+                }
+                Phase::Differs => return,
+            },
+            Some(_) | None => {
+                self.work =
+                    Some(Work { epoch, phase: Phase::AwaitsCut, commit_index: self.replica.applied_index() });
+            }
+        }
+        out.send(epoch.server, Message::EpochStarted { epoch, tail: self.tail() });
+    }
+
+    /// Where the log ends, as another server needs to know it.
+    pub fn tail(&self) -> Tail {
+        let log = self.replica.log();
+        let applied = self.replica.applied_index();
+        Tail {
+            applied: log.position_at(applied).expect("what is applied is in the log"),
+            end: log.end_position(),
+            epochs: log.epoch_ends(applied, TAIL_EPOCHS_MAX),
+        }
+    }
+
+    /// Takes the cut that the primary answered; ignored unless it is for this very run and log end, and the first.
+    pub fn cut(&mut self, my_run: RunId, epoch: Epoch, run: RunId, end: Position, keep: LogIndex, out: &mut Outbox) {
+        let awaited = self.work.is_some_and(|work| work.epoch == epoch && work.phase == Phase::AwaitsCut);
+        if !awaited || run != my_run || end != self.replica.log().end_position() || keep > end.index {
+            return;
+        }
+        if keep < end.index {
+            out.tell(Note::RolledBack { keep, end: end.index });
+        }
+        self.replica.cut(keep, out);
+        self.work.as_mut().expect("awaited").phase = Phase::Works;
+        self.confirm(out);
+    }
+
+    /// Takes entries of the primary (PROTOCOL 4.3).
+    pub fn prepare(
+        &mut self,
+        epoch: Epoch,
+        previous: Position,
+        entries: &[Sealed],
+        commit_index: LogIndex,
+        out: &mut Outbox,
+    ) -> Prepared {
+        let Some(work) = self.work.as_mut().filter(|work| work.epoch == epoch) else {
+            return Prepared::NotStarted;
+        };
+        match work.phase {
+            Phase::AwaitsCut => return Prepared::NotStarted,
+            Phase::Differs => return Prepared::Differs,
+            Phase::Works => {}
+        }
+        let log = self.replica.log();
+        let Some(own) = log.position_at(previous.index) else {
+            out.send(epoch.server, Message::Gap { epoch, end: log.end_position() });
+            return Prepared::Taken;
+        };
+        if own != previous {
+            return self.differ(epoch, own, out);
+        }
+        work.commit_index = work.commit_index.max(commit_index);
+        let mut position = previous;
+        let first_new = log.end().next();
+        for entry in entries {
+            if entry.index() != position.index.next() || entry.entry().epoch > epoch {
+                out.tell(Note::Warning(format!("entries out of order in a prepare of epoch {epoch}: ignored")));
+                return Prepared::Taken;
+            }
+            position = Position { index: entry.index(), hash: entry.extend(position.hash) };
+            match self.replica.log().position_at(position.index) {
+                Some(own) if own != position => return self.differ(epoch, own, out),
+                Some(_) => {}
+                None => self.replica.push(entry.clone()),
+            }
+        }
+        self.replica.persist(first_new, out);
+        self.apply(out);
+        if !entries.is_empty() && self.replica.log().end() < first_new {
+            // All of it was known: the confirmation may have been lost.
+            self.confirm(out);
+        }
+        Prepared::Taken
+    }
+
+    fn differ(&mut self, epoch: Epoch, own: Position, out: &mut Outbox) -> Prepared {
+        self.work.as_mut().expect("only a working copy differs").phase = Phase::Differs;
+        out.tell(Note::Diverged { server: self.me.server, index: own.index, what: "the chain hash of the log" });
+        out.send(epoch.server, Message::Diverged { epoch, index: own.index, own: own.hash });
+        Prepared::Differs
+    }
+
+    /// Takes the news that a write of the log is durable; false where it was none of this copy's.
+    ///
+    /// **Errors:** [`ReadBackWrong`] where the disk gave back something else.
+    pub fn persisted(
+        &mut self,
+        ticket: Ticket,
+        read_back: &[Sealed],
+        out: &mut Outbox,
+    ) -> Result<bool, ReadBackWrong> {
+        let before = self.replica.durable_end();
+        let known = self.replica.persisted(ticket, read_back)?;
+        if self.replica.durable_end() > before {
+            self.apply(out);
+            self.confirm(out);
+        }
+        Ok(known)
+    }
+
+    /// Everything that was read back while this copy works in the present epoch.
+    fn confirmed(&self) -> Option<(Epoch, Position)> {
+        let epoch = self.works_in()?;
+        let position = self.replica.log().position_at(self.replica.durable_end());
+        Some((epoch, position.expect("what is durable is in the log")))
+    }
+
+    fn confirm(&self, out: &mut Outbox) {
+        let Some((epoch, position)) = self.confirmed() else { return };
+        let message = Message::Confirm {
+            epoch,
+            position,
+            applied_index: self.replica.applied_index(),
+            digest: self.replica.digest(),
+        };
+        out.send(epoch.server, message);
+    }
+
+    /// Applies what is committed, never beyond what was confirmed in this epoch (PROTOCOL 4.4).
+    fn apply(&mut self, out: &mut Outbox) {
+        let Some((_, confirmed)) = self.confirmed() else { return };
+        let commit_index = self.work.expect("confirmed while working").commit_index;
+        let before = self.replica.applied_index();
+        self.replica.apply_to(commit_index.min(confirmed.index));
+        if self.replica.applied_index() > before {
+            let commit = self.replica.applied_index();
+            out.act(Action::NoteProgress { confirmed: confirmed.index, commit });
+        }
+    }
+
+    /// Answers a heartbeat of the epoch in which it works; false where it works in another or none.
+    pub fn echo(&mut self, now: Time, epoch: Epoch, sent_at: Time, commit_index: LogIndex, out: &mut Outbox) -> bool {
+        if self.works_in() != Some(epoch) {
+            return false;
+        }
+        let work = self.work.as_mut().expect("it works");
+        work.commit_index = work.commit_index.max(commit_index);
+        self.apply(out);
+        let (_, confirmed) = self.confirmed().expect("it works");
+        let echo = Message::Echo {
+            epoch,
+            to_run: epoch.run,
+            sent_at,
+            clock: now,
+            end: self.replica.log().end(),
+            confirmed,
+            applied_index: self.replica.applied_index(),
+            digest: self.replica.digest(),
+        };
+        out.send(epoch.server, echo);
+        true
+    }
+}

@@ -1,0 +1,215 @@
+//! One copy: the log, what of it is durable, and the state that its committed part gives.
+
+use std::collections::VecDeque;
+
+use heirloom_proto::event::{Record, Ticket};
+use heirloom_proto::{Digest, Effect, LogIndex, Outbox, Position, Sealed, WallTime};
+
+use crate::dictionary::Dictionary;
+use crate::log::Log;
+use crate::sessions::{Answered, Sessions};
+
+/// The log gave back something else than what was written to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadBackWrong {
+    /// The first index that differs, or is missing.
+    pub index: LogIndex,
+}
+
+/// A write of the log that is on its way to disk.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Write {
+    ticket: Ticket,
+    first: LogIndex,
+    last: LogIndex,
+    /// How often the log had been cut when it was given: a later cut makes its tail void.
+    cuts: u64,
+}
+
+/// One copy of the dictionary.
+///
+/// **Invariants**
+/// - applied index <= durable end <= log end.
+/// - The state is what the log gives up to the applied index.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Replica {
+    log: Log,
+    durable_end: LogIndex,
+    writes: VecDeque<Write>,
+    cuts: u64,
+    dictionary: Dictionary,
+    sessions: Sessions,
+    applied_index: LogIndex,
+    digest: Digest,
+}
+
+impl Replica {
+    /// The copy that a disk holds: `entries` were read from it, and those up to `commit` are committed.
+    pub fn recover(entries: Vec<Sealed>, commit: LogIndex) -> Self {
+        let mut log = Log::default();
+        for entry in entries {
+            log.push(entry);
+        }
+        let durable_end = log.end();
+        let mut replica = Self {
+            log,
+            durable_end,
+            writes: VecDeque::new(),
+            cuts: 0,
+            dictionary: Dictionary::default(),
+            sessions: Sessions::default(),
+            applied_index: LogIndex::ZERO,
+            digest: Digest::default(),
+        };
+        replica.apply_to(commit.min(durable_end));
+        replica
+    }
+
+    /// The log.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Everything up to here is durable and was read back.
+    pub fn durable_end(&self) -> LogIndex {
+        self.durable_end
+    }
+
+    /// The applied keys.
+    pub fn dictionary(&self) -> &Dictionary {
+        &self.dictionary
+    }
+
+    /// The applied session table.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Everything up to here is applied, and known to be committed.
+    pub fn applied_index(&self) -> LogIndex {
+        self.applied_index
+    }
+
+    /// The digest of the applied state.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Takes entries into the log in memory; they are durable when a later [`Replica::persist`] is.
+    pub fn push(&mut self, entry: Sealed) {
+        self.log.push(entry);
+    }
+
+    /// Sends what is in memory alone, from `first` on, to the disk.
+    pub fn persist(&mut self, first: LogIndex, out: &mut Outbox) {
+        let entries = self.log.from(first).to_vec();
+        if entries.is_empty() {
+            return;
+        }
+        let last = self.log.end();
+        let ticket = out.persist(Record::Append(entries));
+        self.writes.push_back(Write { ticket, first, last, cuts: self.cuts });
+    }
+
+    /// Cuts the log behind `keep`.
+    ///
+    /// **Panics if** that would reach what is applied: an attempt is a fatal error, not a repair (PROTOCOL 8.1).
+    pub fn cut(&mut self, keep: LogIndex, out: &mut Outbox) {
+        assert!(keep >= self.applied_index, "a cut to {keep} would reach the applied index {}", self.applied_index);
+        if keep >= self.log.end() {
+            return;
+        }
+        self.log.cut(keep);
+        self.durable_end = self.durable_end.min(keep);
+        self.cuts += 1;
+        out.persist(Record::Cut { keep });
+    }
+
+    /// Takes the news that a write of the log is durable, with what was read back. False where it was none of this
+    /// replica's.
+    ///
+    /// **Errors:** [`ReadBackWrong`] where the disk gave back something else.
+    pub fn persisted(&mut self, ticket: Ticket, read_back: &[Sealed]) -> Result<bool, ReadBackWrong> {
+        if self.writes.front().is_none_or(|write| write.ticket != ticket) {
+            return Ok(false);
+        }
+        let write = self.writes.pop_front().expect("looked at above");
+        let mut hash = None;
+        let mut index = write.first;
+        for entry in read_back {
+            let previous = match hash {
+                Some(hash) => hash,
+                // A cut since then took even the entry before the first: all of this write is void.
+                None => match self.log.position_at(LogIndex(write.first.0 - 1)) {
+                    Some(position) => position.hash,
+                    None => break,
+                },
+            };
+            let read = entry.extend(previous);
+            hash = Some(read);
+            let own = self.log.position_at(index);
+            let same = own == Some(Position { index, hash: read }) && entry.index() == index;
+            if !same {
+                if write.cuts == self.cuts {
+                    return Err(ReadBackWrong { index });
+                }
+                break;
+            }
+            if index == self.durable_end.next() {
+                self.durable_end = index;
+            }
+            index = index.next();
+        }
+        if write.cuts == self.cuts && self.durable_end < write.last {
+            return Err(ReadBackWrong { index: self.durable_end.next() });
+        }
+        Ok(true)
+    }
+
+    /// Applies everything up to `index`.
+    ///
+    /// **Panics if** that goes beyond what is durable here: nothing is applied that was not read back.
+    pub fn apply_to(&mut self, index: LogIndex) {
+        while self.applied_index < index {
+            self.apply_next();
+        }
+    }
+
+    /// Applies the next entry and returns it.
+    ///
+    /// **Panics if** there is none that is durable.
+    pub fn apply_next(&mut self) -> Sealed {
+        let index = self.applied_index.next();
+        assert!(index <= self.durable_end, "entry {index} is applied before it was read back");
+        let sealed = self.log.entry(index).expect("durable entries are in the log").clone();
+        let entry = sealed.entry();
+        let before = self.dictionary.version();
+        let expected = if entry.changes_keys() { before.next() } else { before };
+        assert_eq!(entry.version, expected, "the version counts the changes, at entry {index}");
+        self.dictionary.advance(entry.version);
+        for effect in &entry.effects {
+            self.take_effect(effect, index, entry.at);
+        }
+        if let Some(origin) = entry.origin {
+            let answered = Answered { answer: entry.answer, version: entry.version };
+            self.sessions.keep(origin, answered, index, entry.at, &mut self.digest);
+        }
+        self.applied_index = index;
+        sealed
+    }
+
+    fn take_effect(&mut self, effect: &Effect, index: LogIndex, at: WallTime) {
+        match effect {
+            Effect::Put { key, value } => self.dictionary.put(key, value, at, &mut self.digest),
+            Effect::Remove { key } => self.dictionary.remove(key, &mut self.digest),
+            Effect::OpenSession(session) => self.sessions.open(*session, index, at, &mut self.digest),
+            Effect::RemoveSession(session) => self.sessions.remove(*session, &mut self.digest),
+        }
+    }
+
+    /// **Panics if** an invariant of the type is broken: always a bug.
+    pub fn check_invariants(&self) {
+        assert!(self.applied_index <= self.durable_end, "applied beyond what is durable");
+        assert!(self.durable_end <= self.log.end(), "durable beyond the log");
+    }
+}

@@ -1,0 +1,118 @@
+//! What the primary knows of one other copy: a member, a server that is leaving, or a learner.
+
+use std::collections::VecDeque;
+
+use heirloom_proto::{LogIndex, Peer, Time};
+
+/// Where the start of the epoch stands for one copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Phase {
+    /// It was told of the epoch, or is not connected; where its log ends is unknown.
+    Starting,
+    /// Its log is a prefix of ours as far as it was told, and this is the next index to send.
+    Works {
+        /// The next index to send.
+        next: LogIndex,
+    },
+    /// It differs: it is sent nothing more and is to go.
+    Differs,
+}
+
+/// A message on its way to a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct InFlight {
+    last: LogIndex,
+    bytes: usize,
+}
+
+/// One other copy, as the primary sees it in the present epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Copy {
+    /// Store and run as last heard; `None` before the first word in this epoch.
+    pub(crate) peer: Option<Peer>,
+    pub(crate) phase: Phase,
+    /// Confirmed in this epoch, by this run.
+    pub(crate) confirmed: LogIndex,
+    /// Up to where it was told that entries are committed.
+    pub(crate) commit_told: LogIndex,
+    /// The latest send time of a heartbeat that it echoed in this epoch: what the lease rests on.
+    pub(crate) echoed: Option<Time>,
+    /// When it was last heard working in this epoch.
+    pub(crate) heard_at: Time,
+    /// When it last confirmed something new, or had nothing to confirm.
+    pub(crate) progress_at: Time,
+    /// When it was last sent entries.
+    pub(crate) sent_at: Time,
+    /// A learner that was put out for being slow is not taken back before this.
+    pub(crate) admit_after: Time,
+    in_flight: VecDeque<InFlight>,
+    in_flight_bytes: usize,
+}
+
+impl Copy {
+    /// A copy that is to be started.
+    pub(crate) fn starting(peer: Option<Peer>, now: Time) -> Self {
+        Self {
+            peer,
+            phase: Phase::Starting,
+            confirmed: LogIndex::ZERO,
+            commit_told: LogIndex::ZERO,
+            echoed: None,
+            heard_at: now,
+            progress_at: now,
+            sent_at: Time(0),
+            admit_after: Time(0),
+            in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
+        }
+    }
+
+    /// Whether it works in this epoch.
+    pub(crate) fn works(&self) -> bool {
+        matches!(self.phase, Phase::Works { .. })
+    }
+
+    /// Sends from `next` on, whatever was sent before.
+    pub(crate) fn send_from(&mut self, next: LogIndex) {
+        self.phase = Phase::Works { next };
+        self.in_flight.clear();
+        self.in_flight_bytes = 0;
+    }
+
+    /// Notes that entries up to `last` were sent.
+    pub(crate) fn sent(&mut self, now: Time, last: LogIndex, bytes: usize) {
+        if self.in_flight.is_empty() {
+            self.progress_at = now;
+        }
+        self.phase = Phase::Works { next: last.next() };
+        self.in_flight.push_back(InFlight { last, bytes });
+        self.in_flight_bytes += bytes;
+        self.sent_at = now;
+    }
+
+    /// Notes that everything up to `index` is confirmed.
+    pub(crate) fn confirm(&mut self, now: Time, index: LogIndex) {
+        if index <= self.confirmed {
+            return;
+        }
+        self.confirmed = index;
+        self.progress_at = now;
+        while let Some(first) = self.in_flight.front().copied().filter(|first| first.last <= index) {
+            self.in_flight.pop_front();
+            self.in_flight_bytes -= first.bytes;
+        }
+        if let Phase::Works { next } = self.phase {
+            self.phase = Phase::Works { next: next.max(index.next()) };
+        }
+    }
+
+    /// How many bytes of entries are on their way.
+    pub(crate) fn in_flight_bytes(&self) -> usize {
+        self.in_flight_bytes
+    }
+
+    /// Whether entries that were sent are not confirmed.
+    pub(crate) fn owes(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+}

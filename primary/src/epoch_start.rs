@@ -1,0 +1,156 @@
+//! The start of an epoch: finding the common prefix, and settling who is leaving (PROTOCOL 8).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use heirloom_proto::event::Note;
+use heirloom_proto::message::Tail;
+use heirloom_proto::{Epoch, LogIndex, Member, Message, Outbox, Peer, ServerId, Time};
+
+use crate::copies::{Copy, Phase};
+use crate::primary::{Primary, Setting};
+
+/// When one run was proven dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProofTimes {
+    /// When the newest proof was asked for; what it proves may be no newer.
+    pub asked_at: Time,
+    /// Of the proof of the same run before it: when it was asked for, and when it came.
+    pub before: Option<(Time, Time)>,
+}
+
+impl Primary {
+    /// A voter answered a heartbeat without working in this epoch: it is begun for it, and where it is new here it is
+    /// taken as a learner.
+    pub fn idle(&mut self, from: Peer, epoch: Epoch, wants_copy: bool, setting: Setting<'_>, out: &mut Outbox) {
+        if epoch != self.view.epoch || !wants_copy {
+            return;
+        }
+        self.restart_copy(from, setting.now);
+        let copy = &self.copies[&from.server];
+        if copy.phase != Phase::Differs {
+            out.send(from.server, Message::StartEpoch { view: self.view.clone() });
+        }
+    }
+
+    /// Counts `from` as the run of its server that is to be started.
+    fn restart_copy(&mut self, from: Peer, now: Time) {
+        let copy = self.copies.entry(from.server).or_insert_with(|| Copy::starting(Some(from), now));
+        if copy.peer == Some(from) {
+            if copy.works() {
+                copy.phase = Phase::Starting;
+            }
+        } else {
+            // The silence of a member counts on while its server comes up again and again without working.
+            let heard_at = copy.heard_at;
+            let admit_after = copy.admit_after;
+            *copy = Copy::starting(Some(from), now);
+            copy.heard_at = heard_at;
+            copy.admit_after = admit_after;
+        }
+    }
+
+    /// A server has stored the epoch and says where its log ends: it is told what to keep.
+    pub fn epoch_started(&mut self, from: Peer, epoch: Epoch, tail: &Tail, setting: Setting<'_>, out: &mut Outbox) {
+        if epoch != self.view.epoch || self.frozen {
+            return;
+        }
+        self.settle(from.member(), setting, out);
+        if self.copies.get(&from.server).is_none_or(|copy| copy.peer != Some(from)) {
+            self.restart_copy(from, setting.now);
+        }
+        let keep = self.common_prefix(tail);
+        let copy = self.copies.get_mut(&from.server).expect("restarted above");
+        if copy.phase == Phase::Differs {
+            return;
+        }
+        let Some(keep) = keep else {
+            copy.phase = Phase::Differs;
+            out.tell(Note::Diverged { server: from.server, index: tail.applied.index, what: "the applied prefix" });
+            let own = tail.applied.hash;
+            let index = tail.applied.index;
+            out.send(from.server, Message::Diverged { epoch, index, own });
+            return;
+        };
+        copy.confirmed = LogIndex::ZERO;
+        copy.progress_at = setting.now;
+        copy.heard_at = setting.now;
+        copy.commit_told = LogIndex::ZERO;
+        copy.send_from(keep.next());
+        out.send(from.server, Message::Cut { epoch, run: from.run, end: tail.end, keep });
+    }
+
+    /// The length of the longest prefix that a log with this tail shares with ours; `None` where even what it has
+    /// applied is not ours.
+    ///
+    /// An epoch and an index name one entry, for an epoch has one primary, which never takes an entry back. So the newest
+    /// epoch that both logs have entries of tells: below the shorter of the two runs of its entries they are equal, and
+    /// above it nothing is.
+    fn common_prefix(&self, tail: &Tail) -> Option<LogIndex> {
+        let log = self.replica.log();
+        if log.position_at(tail.applied.index) != Some(tail.applied) {
+            return None;
+        }
+        for end in tail.epochs.iter().rev() {
+            let Some(own_last) = log.last_of(end.epoch) else { continue };
+            if own_last >= end.last.index {
+                let same = log.position_at(end.last.index) == Some(end.last);
+                return same.then_some(end.last.index);
+            }
+            return Some(own_last.max(tail.applied.index));
+        }
+        Some(tail.applied.index)
+    }
+
+    /// Takes the acknowledgement of a server that is leaving.
+    fn settle(&mut self, member: Member, setting: Setting<'_>, out: &mut Outbox) {
+        if self.unsettled.remove(&member) {
+            self.proofs_count_from = setting.now;
+            self.try_commit(setting, out);
+        }
+    }
+
+    /// Those who may still hold a lease, and the moment from which proofs of their death count.
+    pub fn unsettled(&self) -> (impl Iterator<Item = ServerId> + '_, Time) {
+        (self.unsettled.iter().map(|member| member.server), self.proofs_count_from)
+    }
+
+    /// Takes proofs of death of unsettled servers. Where one server is unsettled a proof asked for after the epoch was
+    /// chosen will do; where there are several all must be proven, and then all again (PROTOCOL 8.3): else one that was
+    /// proven early might have come back and be proven no more by the time the last one is.
+    pub fn settle_by_proof(
+        &mut self,
+        proofs: &BTreeMap<ServerId, ProofTimes>,
+        setting: Setting<'_>,
+        out: &mut Outbox,
+    ) {
+        let servers: BTreeSet<ServerId> = self.unsettled.iter().map(|member| member.server).collect();
+        let Some(found) = servers.iter().map(|server| proofs.get(server)).collect::<Option<Vec<_>>>() else { return };
+        let from = self.proofs_count_from;
+        let Some(asked_first) = found.iter().map(|proof| proof.asked_at).min().filter(|asked| *asked >= from) else {
+            return;
+        };
+        if servers.len() > 1 {
+            let Some(before) = found.iter().map(|proof| proof.before).collect::<Option<Vec<_>>>() else { return };
+            let again = before.iter().all(|(asked_at, proven_at)| *asked_at >= from && *proven_at <= asked_first);
+            if !again {
+                return;
+            }
+        }
+        self.unsettled.clear();
+        self.try_commit(setting, out);
+    }
+
+    /// When the wait for leases that may still be held is over.
+    pub fn settled_at(&self, setting: Setting<'_>) -> Option<Time> {
+        let constants = &setting.config.constants;
+        (!self.unsettled.is_empty()).then(|| self.chosen_at + constants.drift.lengthen(constants.lease))
+    }
+
+    /// Ends the wait where it is over.
+    pub fn settle_by_time(&mut self, setting: Setting<'_>, out: &mut Outbox) {
+        if self.settled_at(setting).is_some_and(|at| setting.now >= at) {
+            self.unsettled.clear();
+            self.try_commit(setting, out);
+        }
+    }
+}

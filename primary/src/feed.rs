@@ -1,0 +1,127 @@
+//! Sending entries to the other copies, and hearing from them (PROTOCOL 4.2, 8.1, 10).
+
+use heirloom_proto::limits::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_ENTRIES_MAX, PREPARE_BYTES_MAX, PREPARE_ENTRIES_MAX};
+use heirloom_proto::{Digest, Epoch, LogIndex, Message, Outbox, Peer, Position, ServerId, Time};
+
+use crate::copies::Phase;
+use crate::primary::{Primary, Setting};
+
+impl Primary {
+    /// Sends what has gathered: to its own disk and to every copy that works, as far as their windows are open.
+    pub fn flush(&mut self, setting: Setting<'_>, out: &mut Outbox) {
+        if self.replica.log().end() > self.persisted_to {
+            self.replica.persist(self.persisted_to.next(), out);
+            self.persisted_to = self.replica.log().end();
+        }
+        if self.frozen {
+            return;
+        }
+        self.advance_hand_over(setting, out);
+        let servers: Vec<ServerId> = self.copies.keys().copied().collect();
+        for server in servers {
+            self.feed(server, setting.now, out);
+        }
+        self.ask_for_reads(setting, out);
+    }
+
+    fn feed(&mut self, server: ServerId, now: Time, out: &mut Outbox) {
+        let log = self.replica.log();
+        let epoch = self.view.epoch;
+        let commit_index = self.replica.applied_index();
+        let copy = self.copies.get_mut(&server).expect("listed by the caller");
+        while let Phase::Works { next } = copy.phase {
+            let window_open = next.0 - 1 < copy.confirmed.0 + IN_FLIGHT_ENTRIES_MAX
+                && copy.in_flight_bytes() < IN_FLIGHT_BYTES_MAX;
+            if next > log.end() || !window_open {
+                break;
+            }
+            let mut bytes = 0;
+            let entries: Vec<_> = log
+                .from(next)
+                .iter()
+                .take(PREPARE_ENTRIES_MAX)
+                .take_while(|entry| {
+                    let first = bytes == 0;
+                    bytes += entry.bytes().len();
+                    first || bytes <= PREPARE_BYTES_MAX
+                })
+                .cloned()
+                .collect();
+            let previous = log.position_at(LogIndex(next.0 - 1)).expect("in the log");
+            let last = LogIndex(next.0 - 1 + entries.len() as u64);
+            copy.sent(now, last, entries.iter().map(|entry| entry.bytes().len()).sum());
+            copy.commit_told = commit_index;
+            out.send(server, Message::Prepare { epoch, previous, entries, commit_index });
+        }
+        if let Phase::Works { next } = copy.phase
+            && copy.commit_told < commit_index
+        {
+            copy.commit_told = commit_index;
+            let previous = log.position_at(LogIndex(next.0 - 1)).expect("in the log");
+            out.send(server, Message::Prepare { epoch, previous, entries: Vec::new(), commit_index });
+        }
+    }
+
+    /// Heartbeats one voter; carries nothing that waits for a disk.
+    pub fn heartbeat(&self, to: Peer, hears_you: bool, now: Time, out: &mut Outbox) {
+        let heartbeat = Message::Heartbeat {
+            epoch: self.view.epoch,
+            to_run: to.run,
+            sent_at: now,
+            hears_you,
+            commit_index: self.replica.applied_index(),
+        };
+        out.send(to.server, heartbeat);
+    }
+
+    /// Takes the echo of a heartbeat by a copy that works in this epoch.
+    pub fn echoed(&mut self, from: Peer, echo: Echo, setting: Setting<'_>, out: &mut Outbox) {
+        let frozen = self.frozen;
+        let Some(copy) = self.copy_of(from, echo.epoch) else { return };
+        copy.heard_at = setting.now;
+        if !frozen {
+            copy.echoed = copy.echoed.max(Some(echo.sent_at));
+        }
+        // It says so after everything that we sent it before the heartbeat should have arrived: something was lost.
+        if let Phase::Works { next } = copy.phase
+            && echo.end.next() < next
+            && copy.sent_at < echo.sent_at
+        {
+            copy.send_from(echo.end.next());
+        }
+        self.confirmed(from, echo.epoch, echo.confirmed, echo.applied, setting, out);
+        self.answer_reads(setting, out);
+    }
+
+    /// Takes a copy's word where its log ends: what followed was lost, or it was begun before.
+    pub fn gap(&mut self, from: Peer, epoch: Epoch, end: Position) {
+        let own = self.replica.log().position_at(end.index);
+        if let Some(copy) = self.copy_of(from, epoch) {
+            match copy.phase {
+                Phase::Differs => {}
+                Phase::Starting | Phase::Works { .. } => {
+                    if own == Some(end) {
+                        copy.send_from(end.index.next());
+                    } else {
+                        copy.phase = Phase::Differs;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What an echo says.
+#[derive(Clone, Copy, Debug)]
+pub struct Echo {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The heartbeat's send time.
+    pub sent_at: Time,
+    /// Where the copy's log ends.
+    pub end: LogIndex,
+    /// What it has confirmed.
+    pub confirmed: Position,
+    /// What it has applied, with the digest there.
+    pub applied: (LogIndex, Digest),
+}

@@ -1,0 +1,100 @@
+//! Changing the members (PROTOCOL 7): who must go, who may come.
+
+use std::collections::BTreeSet;
+
+use heirloom_proto::view::Derivation;
+use heirloom_proto::{Member, ServerId};
+
+use crate::copies::Phase;
+use crate::primary::{Primary, Setting};
+
+/// A change of the members that the primary wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Members that go.
+    pub remove: BTreeSet<Member>,
+    /// A learner that comes.
+    pub add: Option<Member>,
+    /// Why, for people.
+    pub reason: String,
+}
+
+impl Primary {
+    /// What is wrong with the members, if anything can be done about it; `proven` are the servers proven dead.
+    pub fn wanted(&self, proven: &BTreeSet<ServerId>, setting: Setting<'_>) -> Option<Wanted> {
+        if self.hand_over.is_some() {
+            return None;
+        }
+        let faults: Vec<(Member, &'static str)> = self
+            .others()
+            .filter_map(|(member, _)| self.fault(member, proven, setting).map(|fault| (member, fault)))
+            .collect();
+        let add = self.caught_up(setting);
+        let floor = setting.config.constants.min_copies;
+        let members = self.view.in_sync.len();
+        // A learner in place of the old store of the same server does not make the view wider.
+        let replaced = add.and_then(|learner| self.view.in_sync.iter().find(|member| member.server == learner.server));
+        let after = members + usize::from(add.is_some()) - usize::from(replaced.is_some());
+        let may_go = after.saturating_sub(floor);
+        let mut reasons = Vec::new();
+        let mut remove = BTreeSet::new();
+        for (member, fault) in faults.into_iter().filter(|(member, _)| Some(member) != replaced).take(may_go) {
+            reasons.push(format!("server {} out: {fault}", member.server));
+            remove.insert(member);
+        }
+        if let Some(learner) = add {
+            reasons.push(format!("server {} in: caught up", learner.server));
+        }
+        (!reasons.is_empty()).then(|| Wanted { remove, add, reason: reasons.join(", ") })
+    }
+
+    /// Why a member must go; `None` where nothing is wrong.
+    fn fault(&self, member: Member, proven: &BTreeSet<ServerId>, setting: Setting<'_>) -> Option<&'static str> {
+        let copy = &self.copies[&member.server];
+        let suspicion = setting.config.suspicion;
+        if proven.contains(&member.server) {
+            Some("proven dead")
+        } else if copy.phase == Phase::Differs {
+            Some("differs")
+        } else if copy.peer.is_some_and(|peer| peer.store != member.store) {
+            Some("came back with another store")
+        } else if setting.now.since(copy.heard_at) > suspicion {
+            Some("silent")
+        } else if copy.works() && copy.owes() && setting.now.since(copy.progress_at) > suspicion {
+            Some("stuck")
+        } else {
+            None
+        }
+    }
+
+    /// A learner that has confirmed our log up to the marker of this epoch and everything committed since.
+    fn caught_up(&self, setting: Setting<'_>) -> Option<Member> {
+        let needed = self.marker.max(self.replica.applied_index());
+        self.copies.values().find_map(|copy| {
+            let learner = copy.peer?.member();
+            let may_come = !self.view.has(learner)
+                && copy.works()
+                && copy.confirmed >= needed
+                && setting.now >= copy.admit_after
+                && setting.now.since(copy.heard_at) <= setting.config.suspicion;
+            may_come.then_some(learner)
+        })
+    }
+
+    /// The derivation of the next own view. Members that go for being silent or stuck are not taken back at once.
+    pub fn derivation(&mut self, wanted: Option<&Wanted>, setting: Setting<'_>) -> Derivation {
+        let remove = wanted.map(|wanted| wanted.remove.clone()).unwrap_or_default();
+        for member in &remove {
+            if let Some(copy) = self.copies.get_mut(&member.server) {
+                copy.admit_after = setting.now + setting.config.suspicion;
+            }
+        }
+        Derivation::Change {
+            primary: self.me,
+            remove,
+            add: wanted.and_then(|wanted| wanted.add),
+            settled: self.settled_epoch(),
+            min_copies: setting.config.constants.min_copies,
+        }
+    }
+}

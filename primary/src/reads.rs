@@ -1,0 +1,131 @@
+//! Linearizable reads at the primary (PROTOCOL 10): under its lease, or confirmed by a round with the voters.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use heirloom_proto::limits::WAITING_REQUESTS_MAX;
+use heirloom_proto::{Message, Outbox, Refusal, Response, ServerId, Time, Token, quorum};
+
+use crate::lease::{self, LeaseHeld};
+use crate::primary::{Primary, Setting};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Waiting {
+    token: Token,
+    key: Bytes,
+}
+
+/// Reads that wait for the start of the epoch, for the lease, or for a round of confirmation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Reads {
+    waiting: Vec<Waiting>,
+    /// The reads of the round under way: those that arrived before its question was sent.
+    asked: Vec<Waiting>,
+    round: u64,
+    answered: BTreeSet<ServerId>,
+    asked_at: Time,
+}
+
+impl Reads {
+    /// A new epoch: what was asked in the old one says nothing.
+    pub(crate) fn begin_again(&mut self) {
+        let mut all = std::mem::take(&mut self.asked);
+        all.append(&mut self.waiting);
+        self.waiting = all;
+        self.answered.clear();
+    }
+
+    /// All callers, who are waited for no longer.
+    pub(crate) fn take_all(&mut self) -> Vec<Token> {
+        self.begin_again();
+        std::mem::take(&mut self.waiting).into_iter().map(|read| read.token).collect()
+    }
+}
+
+impl Primary {
+    pub(crate) fn read(&mut self, token: Token, key: Bytes, setting: Setting<'_>, out: &mut Outbox) {
+        if self.serves()
+            && let Some(held) = lease::prove(self.lease_until(setting), setting.now)
+        {
+            return self.answer_locally(token, &key, &held, out);
+        }
+        if self.reads.waiting.len() >= WAITING_REQUESTS_MAX {
+            return out.respond(token, Err(Refusal::Overloaded));
+        }
+        self.reads.waiting.push(Waiting { token, key });
+    }
+
+    /// Answers what can be answered now; called when an echo, the start of the epoch or a confirmation came.
+    pub(crate) fn answer_reads(&mut self, setting: Setting<'_>, out: &mut Outbox) {
+        if self.reads.waiting.is_empty() || !self.serves() {
+            return;
+        }
+        if let Some(held) = lease::prove(self.lease_until(setting), setting.now) {
+            for read in std::mem::take(&mut self.reads.waiting) {
+                self.answer_locally(read.token, &read.key, &held, out);
+            }
+        }
+    }
+
+    /// Begins a round of confirmation for all reads that wait, where leases are off and no round is under way.
+    pub(crate) fn ask_for_reads(&mut self, setting: Setting<'_>, out: &mut Outbox) {
+        let leases_off = setting.config.constants.lease.is_zero();
+        if !leases_off || !self.serves() || !self.reads.asked.is_empty() || self.reads.waiting.is_empty() {
+            return;
+        }
+        self.reads.asked = std::mem::take(&mut self.reads.waiting);
+        self.reads.round += 1;
+        // Itself: it has promised nothing higher, else it would be frozen.
+        self.reads.answered = BTreeSet::from([self.me.server]);
+        self.repeat_question(setting, out);
+        self.finish_round(setting, out);
+    }
+
+    /// Asks again those who have not answered: the question or the answer may be lost.
+    pub fn repeat_question(&mut self, setting: Setting<'_>, out: &mut Outbox) {
+        if self.reads.asked.is_empty() || self.frozen {
+            return;
+        }
+        self.reads.asked_at = setting.now;
+        for server in setting.config.constants.servers().filter(|server| !self.reads.answered.contains(server)) {
+            out.send(server, Message::StillPromised { epoch: self.view.epoch, round: self.reads.round });
+        }
+    }
+
+    /// Takes a voter's word that it has promised nothing higher.
+    pub fn nothing_higher(&mut self, from: ServerId, epoch: heirloom_proto::Epoch, round: u64, setting: Setting<'_>, out: &mut Outbox) {
+        if epoch == self.view.epoch && round == self.reads.round && !self.reads.asked.is_empty() {
+            self.reads.answered.insert(from);
+            self.finish_round(setting, out);
+        }
+    }
+
+    fn finish_round(&mut self, setting: Setting<'_>, out: &mut Outbox) {
+        if !self.serves() || !quorum::reached(&setting.config.constants, &self.reads.answered, setting.excused) {
+            return;
+        }
+        for read in std::mem::take(&mut self.reads.asked) {
+            self.answer(read.token, &read.key, out);
+        }
+        self.ask_for_reads(setting, out);
+    }
+
+    fn answer_locally(&self, token: Token, key: &Bytes, _held: &LeaseHeld, out: &mut Outbox) {
+        self.answer(token, key, out);
+    }
+
+    fn answer(&self, token: Token, key: &Bytes, out: &mut Outbox) {
+        let dictionary = self.replica.dictionary();
+        let epoch = self.view.epoch;
+        let response = match dictionary.read(key) {
+            Some(stored) => Response::Found {
+                value: stored.value.clone(),
+                version: stored.version,
+                changed_at: stored.changed_at,
+                epoch,
+            },
+            None => Response::NotFound { version: dictionary.version(), epoch },
+        };
+        out.respond(token, Ok(response));
+    }
+}

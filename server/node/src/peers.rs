@@ -1,0 +1,89 @@
+//! What a node knows of the other servers: which run it heard last, and whether a stream to it stands.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use heirloom_proto::{Peer, RunId, ServerId, Time};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Known {
+    peer: Peer,
+    connected: bool,
+    connected_at: Time,
+    heard_at: Option<Time>,
+}
+
+/// The other servers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Peers {
+    known: BTreeMap<ServerId, Known>,
+}
+
+impl Peers {
+    /// A stream to this run stands.
+    pub(crate) fn connected(&mut self, now: Time, peer: Peer) {
+        self.known.insert(peer.server, Known { peer, connected: true, connected_at: now, heard_at: None });
+    }
+
+    /// The stream to this run broke; true where it was the one that stood.
+    pub(crate) fn broken(&mut self, peer: Peer) -> bool {
+        match self.known.get_mut(&peer.server).filter(|known| known.peer.run == peer.run && known.connected) {
+            Some(known) => {
+                known.connected = false;
+                known.heard_at = None;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Takes note of a message; false where it is from a run that is over, as far as is known.
+    pub(crate) fn heard(&mut self, now: Time, from: Peer) -> bool {
+        match self.known.get_mut(&from.server) {
+            Some(known) if known.peer == from => {
+                known.heard_at = Some(now);
+                true
+            }
+            // The stream that stands is to another run: this is a late word of an earlier one.
+            Some(known) if known.connected => false,
+            Some(_) | None => {
+                let known = Known { peer: from, connected: false, connected_at: Time(0), heard_at: Some(now) };
+                self.known.insert(from.server, known);
+                true
+            }
+        }
+    }
+
+    /// The run of a server that was heard last.
+    pub(crate) fn run(&self, server: ServerId) -> Option<RunId> {
+        self.known.get(&server).map(|known| known.peer.run)
+    }
+
+    /// The run, with its store, of a server that was heard last.
+    pub(crate) fn peer(&self, server: ServerId) -> Option<Peer> {
+        self.known.get(&server).map(|known| known.peer)
+    }
+
+    /// Whether a stream to the server stands.
+    pub(crate) fn is_connected(&self, server: ServerId) -> bool {
+        self.known.get(&server).is_some_and(|known| known.connected)
+    }
+
+    /// The servers to which a stream stands.
+    pub(crate) fn all_connected(&self) -> impl Iterator<Item = ServerId> + '_ {
+        self.known.iter().filter(|(_, known)| known.connected).map(|(server, _)| *server)
+    }
+
+    /// Whether the server was heard within `span`.
+    pub(crate) fn heard_within(&self, now: Time, server: ServerId, span: Duration) -> bool {
+        let heard_at = self.known.get(&server).and_then(|known| known.heard_at);
+        heard_at.is_some_and(|at| now.since(at) <= span)
+    }
+
+    /// All servers ever heard, those connected first, then those connected last.
+    pub(crate) fn last_connected_first(&self) -> Vec<ServerId> {
+        let mut servers: Vec<&Known> = self.known.values().collect();
+        servers.sort_by_key(|known| std::cmp::Reverse((known.connected, known.connected_at)));
+        servers.into_iter().map(|known| known.peer.server).collect()
+    }
+}

@@ -1,0 +1,474 @@
+//! Asking, and proposing (PROTOCOL 5 and 6): who may, when, and what.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use heirloom_primary::Primary;
+use heirloom_proto::event::{Cause, Note};
+use heirloom_proto::message::Testimony;
+use heirloom_proto::proposal::Vote;
+use heirloom_proto::view::Derivation;
+use heirloom_proto::{
+    ClusterId, Epoch, Member, Message, Outbox, Peer, Proposal, RunId, ServerId, Standing, Time, View, quorum,
+};
+
+use crate::node::{Node, Role};
+use crate::voting::Then;
+
+/// A question to all voters, and what came of it. It changes no state; safety doesn't rest on it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Inquiry {
+    pub(crate) ask: u64,
+    pub(crate) asked_at: Time,
+    pub(crate) answers: BTreeMap<ServerId, Answered>,
+}
+
+/// One server's testimony.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Answered {
+    pub(crate) from: Peer,
+    pub(crate) cluster: Option<ClusterId>,
+    pub(crate) testimony: Testimony,
+}
+
+/// Why a view is proposed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Purpose {
+    /// The first view of a cluster.
+    Found,
+    /// A member takes over.
+    TakeOver,
+    /// The primary goes on, with these members changed.
+    GoOn(Derivation),
+}
+
+/// A proposal under way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Attempt {
+    pub(crate) proposal: Proposal,
+    purpose: Purpose,
+    /// Who answered the question before: the view should be as wide as can be, so they are waited for a heartbeat.
+    awaited: BTreeSet<ServerId>,
+    reason: String,
+}
+
+impl Node {
+    /// Whether this node has something to ask: it looks for a cluster, for its memory, for a primary, or wants to
+    /// propose.
+    pub(crate) fn wants_to_ask(&self, now: Time) -> bool {
+        if self.attempt.is_some() {
+            return false;
+        }
+        let lost = self.cluster().is_none() || self.register.standing == Standing::Amnesiac;
+        match &self.role {
+            Role::Over => false,
+            Role::Witness => lost,
+            Role::Copy(_) => lost || self.recovering || self.hears(now).is_none(),
+            Role::Primary(_) => self.reason_to_go_on(now).is_some(),
+        }
+    }
+
+    /// The primary that is heard, both ways.
+    pub(crate) fn hears(&self, now: Time) -> Option<(ServerId, RunId)> {
+        match &self.role {
+            Role::Primary(primary) if !primary.is_frozen() => Some((self.config.me, self.run())),
+            Role::Primary(_) | Role::Over => None,
+            Role::Copy(_) | Role::Witness => self.watch.hears(now, self.config.suspicion),
+        }
+    }
+
+    /// Asks, or asks again, and looks at what is known.
+    pub(crate) fn consider(&mut self, now: Time, out: &mut Outbox) {
+        if !self.wants_to_ask(now) {
+            self.inquiry = None;
+            return;
+        }
+        let stale = self.inquiry.as_ref().is_none_or(|inquiry| now.since(inquiry.asked_at) > self.config.suspicion);
+        if stale {
+            self.asks += 1;
+            self.inquiry = Some(Inquiry { ask: self.asks, asked_at: now, answers: BTreeMap::new() });
+            for server in self.others() {
+                out.send(server, Message::Question { ask: self.asks });
+            }
+        }
+        self.decide(now, out);
+    }
+
+    /// Asks one server again, which is connected now or asks itself: what it said before may have changed.
+    pub(crate) fn ask_again(&mut self, now: Time, server: ServerId, out: &mut Outbox) {
+        if !self.wants_to_ask(now) {
+            return;
+        }
+        match &self.inquiry {
+            Some(inquiry) => out.send(server, Message::Question { ask: inquiry.ask }),
+            None => self.consider(now, out),
+        }
+    }
+
+    pub(crate) fn questioned(&mut self, now: Time, from: Peer, cluster: Option<ClusterId>, ask: u64, out: &mut Outbox) {
+        self.testify(now, from.server, ask, out);
+        if cluster.is_none() {
+            self.enrol(from.member(), out);
+        }
+        // It asks because it misses the primary, or its place: it may have told us otherwise a moment ago.
+        let outdated = self.inquiry.as_ref().and_then(|inquiry| inquiry.answers.get(&from.server));
+        if outdated.is_some_and(|answered| answered.testimony.hears.is_some() || answered.from != from) {
+            self.ask_again(now, from.server, out);
+        }
+    }
+
+    pub(crate) fn testify(&self, now: Time, to: ServerId, ask: u64, out: &mut Outbox) {
+        let testimony = Testimony {
+            ask,
+            register: self.durable_register.clone().filter(|_| self.cluster().is_some()),
+            constants: self.config.constants.clone(),
+            cluster: self.cluster(),
+            hears: self.hears(now),
+        };
+        out.send(to, Message::Testimony(Box::new(testimony)));
+    }
+
+    pub(crate) fn testified(&mut self, now: Time, from: Peer, testimony: Testimony, out: &mut Outbox) {
+        if !self.settings_agree(from.server, &testimony.constants, out) {
+            return;
+        }
+        let cluster = testimony.cluster;
+        if let (None, Some(theirs)) = (self.cluster(), cluster) {
+            self.met = Some((theirs, testimony.constants.clone()));
+        }
+        if let Some(inquiry) = self.inquiry.as_mut().filter(|inquiry| inquiry.ask == testimony.ask) {
+            inquiry.answers.insert(from.server, Answered { from, cluster, testimony });
+            self.decide(now, out);
+        }
+    }
+
+    /// Looks at the answers and does what they allow.
+    fn decide(&mut self, now: Time, out: &mut Outbox) {
+        if self.cluster().is_none() {
+            return self.decide_to_found(out);
+        }
+        self.remember(out);
+        match &self.role {
+            Role::Copy(_) => self.decide_to_take_over(now, out),
+            Role::Primary(_) => self.decide_to_go_on(now, out),
+            Role::Witness | Role::Over => {}
+        }
+    }
+
+    /// A voter that lost its register, or has restarted under the rule `survivors`, learns what all others know.
+    fn remember(&mut self, out: &mut Outbox) {
+        let amnesiac = self.register.standing == Standing::Amnesiac;
+        if !amnesiac && !self.recovering {
+            return;
+        }
+        let Some(inquiry) = &self.inquiry else { return };
+        let others: Option<Vec<_>> = self
+            .others()
+            .map(|server| {
+                let register = inquiry.answers.get(&server)?.testimony.register.as_ref()?;
+                (register.standing == Standing::Intact).then(|| register.clone())
+            })
+            .collect();
+        let Some(others) = others else { return };
+        let before = self.register.clone();
+        for register in &others {
+            self.register.learn(register.promised, register.accepted.as_ref());
+        }
+        self.register.standing = Standing::Intact;
+        if self.register == before && self.durable_register.as_ref() == Some(&before) {
+            self.recovering = false;
+            return;
+        }
+        let pending = self.writes.values().any(|after| {
+            matches!(after, crate::voting::After::Register { then: Then::Remembered, register } if *register == self.register)
+        });
+        if pending {
+            return;
+        }
+        let promised = self.register.promised;
+        if let Role::Copy(backup) = &mut self.role {
+            backup.freeze(promised);
+        }
+        self.watch.shut_out(promised);
+        self.highest_seen = self.highest_seen.max(promised);
+        if let Some(view) = self.register.accepted.clone() {
+            self.view_stored(&view);
+        }
+        self.persist_register(Then::Remembered, out);
+    }
+
+    /// Whether this node may propose at all.
+    fn may_propose(&self, now: Time) -> bool {
+        self.attempt.is_none()
+            && now >= self.propose_after
+            && self.register.standing == Standing::Intact
+            && self.durable_register.as_ref().is_some_and(|register| register.standing == Standing::Intact)
+            && (!self.recovering || self.last_standing)
+    }
+
+    /// The voters that answered, this one too.
+    fn answerers(&self) -> BTreeSet<ServerId> {
+        let others = self.inquiry.iter().flat_map(|inquiry| inquiry.answers.iter());
+        let voting = others.filter(|(_, answered)| answered.testimony.register.is_some());
+        voting.map(|(server, _)| *server).chain([self.config.me]).collect()
+    }
+
+    /// The newest view that anyone showed.
+    fn newest_view(&self) -> Option<&View> {
+        let shown = self.inquiry.iter().flat_map(|inquiry| inquiry.answers.values());
+        let shown = shown.filter_map(|answered| answered.testimony.register.as_ref()?.accepted.as_ref());
+        shown.chain(self.register.accepted.as_ref()).max_by_key(|view| view.epoch)
+    }
+
+    /// Whether everyone to whom a stream stands has answered, or had a heartbeat's time to.
+    fn heard_all(&self, now: Time) -> bool {
+        let Some(inquiry) = &self.inquiry else { return false };
+        now.since(inquiry.asked_at) >= self.config.heartbeat
+            || self.peers.all_connected().all(|server| inquiry.answers.contains_key(&server))
+    }
+
+    fn decide_to_take_over(&mut self, now: Time, out: &mut Outbox) {
+        if !self.may_propose(now) || self.inquiry.is_none() || self.hears(now).is_some() {
+            return;
+        }
+        let constants = &self.config.constants;
+        let excused = self.excused();
+        let answered = self.answerers();
+        if !quorum::reached(constants, &answered, &excused) || !self.heard_all(now) {
+            return;
+        }
+        let me = self.me();
+        let Some(view) = self.newest_view() else {
+            if self.may_found() {
+                self.attempt(now, Purpose::Found, "the first view".to_owned(), out);
+            }
+            return;
+        };
+        if !view.has(me) {
+            return;
+        }
+        let its_primary = Some((view.primary, view.epoch.run));
+        let inquiry = self.inquiry.as_ref().expect("looked at above");
+        let hears = |server: &ServerId| {
+            inquiry.answers.get(server).is_some_and(|answered| answered.testimony.hears == its_primary)
+        };
+        let not_hearing: BTreeSet<ServerId> = answered.iter().filter(|server| !hears(server)).copied().collect();
+        if !quorum::reached(constants, &not_hearing, &excused) {
+            return;
+        }
+        // The same run of the old primary would have gone on by itself.
+        if its_primary == Some((me.server, self.run())) {
+            return;
+        }
+        // A later run of the old primary comes last; else the lower id goes first.
+        let rank = |server: ServerId| (server == view.primary, server);
+        let lives = |member: &Member| {
+            inquiry.answers.get(&member.server).is_some_and(|answered| answered.from.member() == *member)
+        };
+        let better = view.in_sync.iter().any(|member| rank(member.server) < rank(me.server) && lives(member));
+        let lost = view.primary;
+        if better {
+            let until = *self.defer_until.get_or_insert(now + self.config.heartbeat);
+            if now < until {
+                return;
+            }
+        }
+        self.defer_until = None;
+        self.attempt(now, Purpose::TakeOver, format!("server {lost} leads no more"), out);
+    }
+
+    /// Why the primary should propose; `None` where all is well.
+    fn reason_to_go_on(&self, now: Time) -> Option<String> {
+        let Role::Primary(primary) = &self.role else { return None };
+        let patience = if primary.has_handed_over() { self.config.suspicion } else { self.config.heartbeat };
+        if let Some(since) = self.contested_since {
+            // Whoever was promised may be about to be chosen; it is given a moment, not fought.
+            return (now.since(since) >= patience).then(|| "a higher epoch was promised".to_owned());
+        }
+        let excused = self.excused();
+        primary.wanted(&self.proofs.dead(), self.setting(now, &excused)).map(|wanted| wanted.reason)
+    }
+
+    fn decide_to_go_on(&mut self, now: Time, out: &mut Outbox) {
+        if !self.may_propose(now) || self.inquiry.is_none() {
+            return;
+        }
+        let Some(reason) = self.reason_to_go_on(now) else { return };
+        let answered = self.answerers();
+        if !quorum::reached(&self.config.constants, &answered, &self.excused()) {
+            return;
+        }
+        let run = self.run();
+        if let Some(newest) = self.newest_view().filter(|view| view.epoch.run != run) {
+            let mine = self.primary_epoch().expect("it leads");
+            if newest.epoch > mine {
+                // Accepted by someone, chosen or not: not ours to change. What comes of it is for a member of it.
+                let successor = newest.primary;
+                return self.halt(Cause::Deposed, Some(successor), out);
+            }
+        }
+        let dead = self.proofs.dead();
+        let derivation = self.lead(now, |primary, setting| {
+            let wanted = primary.wanted(&dead, setting);
+            primary.derivation(wanted.as_ref(), setting)
+        });
+        let purpose = Purpose::GoOn(derivation.expect("it leads"));
+        self.attempt(now, purpose, reason, out);
+    }
+
+    /// The primary hands its place over.
+    pub(crate) fn handed_over(&mut self, now: Time, from: Peer, epoch: Epoch, to_run: RunId, out: &mut Outbox) {
+        let works = matches!(&self.role, Role::Copy(backup) if backup.works_in() == Some(epoch));
+        let right = to_run == self.run() && epoch.server == from.server && epoch == self.register.promised;
+        if right && works && self.may_propose(now) {
+            self.attempt(now, Purpose::TakeOver, format!("server {} handed over", from.server), out);
+        }
+    }
+
+    /// Begins a proposal: the own promise goes to disk before anything is sent.
+    fn attempt(&mut self, now: Time, purpose: Purpose, reason: String, out: &mut Outbox) {
+        let above = self.highest_seen.max(self.register.promised);
+        let epoch = above.next_for(self.config.me, self.run());
+        let accepted = self.register.accepted.clone();
+        assert!(self.register.promise(epoch), "an epoch above every one seen");
+        self.freeze(now, epoch);
+        let awaited = self.answerers();
+        self.inquiry = None;
+        let deadline = now + self.config.suspicion;
+        self.attempt = Some(Attempt { proposal: Proposal::new(epoch, deadline), purpose, awaited, reason });
+        self.persist_register(Then::OwnPromise { epoch, accepted }, out);
+    }
+
+    fn attempt_of(&mut self, epoch: Epoch) -> Option<&mut Attempt> {
+        self.attempt.as_mut().filter(|attempt| attempt.proposal.epoch() == epoch)
+    }
+
+    pub(crate) fn own_promise_durable(&mut self, now: Time, epoch: Epoch, accepted: Option<View>, out: &mut Outbox) {
+        let me = self.config.me;
+        let member = self.member();
+        let Some(attempt) = self.attempt_of(epoch) else { return };
+        attempt.proposal.vote(me, Vote { accepted, counts: true, member });
+        for server in self.others() {
+            out.send(server, Message::Promise { epoch });
+        }
+        self.advance_attempt(now, out);
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the parts of one message")]
+    pub(crate) fn promised(
+        &mut self,
+        now: Time,
+        from: ServerId,
+        epoch: Epoch,
+        accepted: Option<View>,
+        counts: bool,
+        member: Option<Member>,
+        out: &mut Outbox,
+    ) {
+        let Some(attempt) = self.attempt_of(epoch) else { return };
+        attempt.proposal.vote(from, Vote { accepted, counts, member });
+        self.advance_attempt(now, out);
+    }
+
+    pub(crate) fn own_accept_durable(&mut self, now: Time, epoch: Epoch, out: &mut Outbox) {
+        let me = self.config.me;
+        let Some(attempt) = self.attempt_of(epoch) else { return };
+        attempt.proposal.accepted(me);
+        let view = attempt.proposal.view().expect("it was accepted").clone();
+        for server in self.others() {
+            out.send(server, Message::Accept { view: view.clone() });
+        }
+        self.advance_attempt(now, out);
+    }
+
+    pub(crate) fn accepted(&mut self, now: Time, from: ServerId, epoch: Epoch, out: &mut Outbox) {
+        let Some(attempt) = self.attempt_of(epoch) else { return };
+        attempt.proposal.accepted(from);
+        self.advance_attempt(now, out);
+    }
+
+    /// A voter has promised higher.
+    pub(crate) fn refused(&mut self, now: Time, refused: Epoch, promised: Epoch) {
+        if promised <= refused {
+            return;
+        }
+        if self.attempt_of(refused).is_some() {
+            self.give_up(now);
+        }
+        if self.primary_epoch() == Some(refused) {
+            self.contested_since.get_or_insert(now);
+        }
+    }
+
+    /// The proposal failed; two proposers must not meet again and again, so the higher id waits longer.
+    fn give_up(&mut self, now: Time) {
+        self.attempt = None;
+        self.propose_after = now + self.config.heartbeat * (1 + u32::from(self.config.me.0)) / 2;
+    }
+
+    /// Goes on with the proposal as far as what came in allows.
+    pub(crate) fn advance_attempt(&mut self, now: Time, out: &mut Outbox) {
+        let excused = self.excused();
+        let me = self.me();
+        let Some(attempt) = &mut self.attempt else { return };
+        let constants = &self.config.constants;
+        if let Some(mandate) = attempt.proposal.chosen(constants, &excused) {
+            let reason = attempt.reason.clone();
+            self.attempt = None;
+            return self.begin_to_lead(now, &mandate, reason, out);
+        }
+        let Some(since) = attempt.proposal.quorum_since(now, constants, &excused) else { return };
+        let all = attempt.awaited.is_subset(&attempt.proposal.promised());
+        if !all && now.since(since) < self.config.heartbeat {
+            return;
+        }
+        let derivation = match &attempt.purpose {
+            Purpose::GoOn(derivation) => derivation.clone(),
+            Purpose::Found => Derivation::Found { members: self.founding_members() },
+            Purpose::TakeOver => Derivation::TakeOver {
+                candidate: me,
+                promised: attempt.proposal.promised_members(),
+                kept_first: self.peers.last_connected_first(),
+                min_copies: constants.min_copies,
+            },
+        };
+        let attempt = self.attempt.as_mut().expect("looked at above");
+        match attempt.proposal.propose(&derivation, &self.config.constants, &excused) {
+            Some(view) => {
+                assert!(self.register.accept(&view), "a higher promise would have ended the proposal");
+                self.view_stored(&view);
+                self.persist_register(Then::OwnAccept { epoch: view.epoch }, out);
+            }
+            // Not allowed on the newest view: this node is no member of it, or as primary it was deposed by it.
+            None => {
+                self.give_up(now);
+                if matches!(self.role, Role::Primary(_)) {
+                    self.halt(Cause::Deposed, None, out);
+                }
+            }
+        }
+    }
+
+    fn begin_to_lead(&mut self, now: Time, mandate: &heirloom_proto::Mandate, reason: String, out: &mut Outbox) {
+        out.tell(Note::Chosen { view: mandate.view().clone(), reason });
+        self.contested_since = None;
+        self.defer_until = None;
+        let at = self.wall;
+        let me = self.me();
+        match std::mem::replace(&mut self.role, Role::Over) {
+            Role::Copy(backup) => {
+                let excused = self.excused();
+                let replica = backup.into_replica();
+                let primary = Primary::inherit(me, replica, mandate, self.setting(now, &excused), at, out);
+                self.role = Role::Primary(Box::new(primary));
+            }
+            Role::Primary(mut primary) => {
+                let excused = self.excused();
+                primary.renew(mandate, self.setting(now, &excused), at, out);
+                self.role = Role::Primary(primary);
+            }
+            Role::Witness | Role::Over => unreachable!("only a data server proposes, and only while its run lasts"),
+        }
+        self.heartbeat_all(now, out);
+        self.probe_unsettled(now, out);
+    }
+}

@@ -1,0 +1,51 @@
+//! Requests of clients and operators, and the end of a batch of events.
+
+use heirloom_proto::event::{Note, Token};
+use heirloom_proto::{Outbox, QuorumRule, Refusal, Request, Response, ServerId, Time, WallTime};
+
+use crate::node::{Node, Role};
+
+impl Node {
+    pub(crate) fn requested(&mut self, now: Time, token: Token, request: Request, at: WallTime, out: &mut Outbox) {
+        self.wall = self.wall.max(at);
+        if let Request::Fence(server) = request {
+            let result = self.fence(now, server, out);
+            return out.respond(token, result);
+        }
+        if !matches!(self.role, Role::Primary(_)) {
+            return out.respond(token, Err(Refusal::NotPrimary { primary: self.primary_known(now) }));
+        }
+        // Steps of the calendar backwards would make the time of a change lie; it stands still instead.
+        let at = self.wall;
+        self.lead(now, |primary, setting| primary.request(token, request, at, setting, out));
+    }
+
+    /// The operator's word that a server is off, which means the last run heard (PROTOCOL 5).
+    fn fence(&mut self, now: Time, server: ServerId, out: &mut Outbox) -> Result<Response, Refusal> {
+        let refuse = |reason| Err(Refusal::BadServer { reason });
+        if self.config.constants.kind(server).is_none() {
+            return refuse("the cluster has no such server: see `heirloom status`");
+        }
+        if server == self.config.me {
+            return refuse("it is the server that was asked, and it answers");
+        }
+        if self.config.constants.quorum == QuorumRule::Survivors && self.recovering {
+            return Err(Refusal::Recovering);
+        }
+        if self.peers.is_connected(server) {
+            return refuse("a stream to it stands: it is not off");
+        }
+        let Some(run) = self.peers.run(server) else {
+            return refuse("this server has not heard of it since it was started, so there is no run to speak of");
+        };
+        self.proofs.prove(now, server, run, now);
+        out.tell(Note::ProvenDead { server, run });
+        self.after_proof(now, out);
+        Ok(Response::Fenced)
+    }
+
+    /// Nothing else is waiting: what has gathered goes out.
+    pub(crate) fn flush(&mut self, now: Time, out: &mut Outbox) {
+        self.lead(now, |primary, setting| primary.flush(setting, out));
+    }
+}

@@ -1,0 +1,137 @@
+//! What happens by the clock: heartbeats, patience running out, questions asked again.
+
+use heirloom_proto::{Message, Outbox, ServerId, Standing, Time};
+
+use crate::node::{Node, Role};
+
+impl Node {
+    /// When [`Event::Deadline`] is wanted, at the latest; `None` once the run is over.
+    ///
+    /// [`Event::Deadline`]: heirloom_proto::Event::Deadline
+    pub fn next_deadline(&self) -> Option<Time> {
+        let mut deadline = self.tick_at;
+        match &self.role {
+            Role::Over => return None,
+            Role::Primary(primary) => {
+                let excused = self.excused();
+                let own = [primary.settled_at(self.setting(self.tick_at, &excused)), primary.hand_over_deadline()];
+                deadline = own.into_iter().flatten().fold(deadline, Time::min);
+            }
+            Role::Copy(_) => {
+                // One that has passed has been acted upon; the tick goes on asking.
+                let suspected = self.watch.suspected_at(self.config.suspicion).map(|at| at + self.config.heartbeat / 16);
+                let own = [suspected, self.defer_until];
+                let last_tick = self.tick_at - self.config.heartbeat;
+                deadline = own.into_iter().flatten().filter(|at| *at > last_tick).fold(deadline, Time::min);
+            }
+            Role::Witness => {}
+        }
+        Some(deadline)
+    }
+
+    /// Once a heartbeat.
+    pub(crate) fn tick(&mut self, now: Time, out: &mut Outbox) {
+        self.tick_at = now + self.config.heartbeat;
+        self.heartbeat_all(now, out);
+        self.repeat(out);
+        self.probe_silent(now, out);
+        self.probe_unsettled(now, out);
+        self.found_alone(now, out);
+        self.ask_silent(now, out);
+        self.consider(now, out);
+        self.lead(now, |primary, setting| primary.repeat_question(setting, out));
+    }
+
+    /// What may have become due with time.
+    pub(crate) fn on_time(&mut self, now: Time, out: &mut Outbox) {
+        let called_off = self.lead(now, |primary, setting| {
+            primary.settle_by_time(setting, out);
+            primary.call_off_hand_over(setting, out)
+        });
+        if called_off == Some(true) {
+            self.contested_since.get_or_insert(now);
+        }
+        if self.attempt.as_ref().is_some_and(|attempt| now >= attempt.proposal.deadline) {
+            self.attempt = None;
+            self.propose_after = now + self.config.heartbeat * u32::from(self.config.me.0);
+        }
+        self.advance_attempt(now, out);
+        let due = self.defer_until.is_some_and(|until| now >= until);
+        let suspected = self.watch.suspected_at(self.config.suspicion).is_some_and(|at| now > at);
+        if due || suspected && self.inquiry.is_none() {
+            self.consider(now, out);
+        }
+    }
+
+    /// The primary heartbeats all voters, the witness too.
+    pub(crate) fn heartbeat_all(&self, now: Time, out: &mut Outbox) {
+        let Role::Primary(primary) = &self.role else { return };
+        for peer in self.others().filter_map(|server| self.peers.peer(server)) {
+            let hears_you = self.peers.heard_within(now, peer.server, self.config.suspicion);
+            primary.heartbeat(peer, hears_you, now, out);
+        }
+    }
+
+    /// Sends the proposal under way again to those who have not answered: a message may be lost.
+    fn repeat(&self, out: &mut Outbox) {
+        let Some(attempt) = &self.attempt else { return };
+        let epoch = attempt.proposal.epoch();
+        let durable = self.durable_register.as_ref();
+        match attempt.proposal.view() {
+            Some(view) if durable.is_some_and(|register| register.accepted_epoch() >= epoch) => {
+                for server in self.others() {
+                    out.send(server, Message::Accept { view: view.clone() });
+                }
+            }
+            None if durable.is_some_and(|register| register.promised >= epoch) => {
+                let promised = attempt.proposal.promised();
+                for server in self.others().filter(|server| !promised.contains(server)) {
+                    out.send(server, Message::Promise { epoch });
+                }
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    /// Asks again those who have not answered the question under way, or hear a primary that this server does not.
+    fn ask_silent(&self, now: Time, out: &mut Outbox) {
+        let Some(inquiry) = self.inquiry.as_ref().filter(|_| self.wants_to_ask(now)) else { return };
+        let settled = |server: &ServerId| {
+            inquiry.answers.get(server).is_some_and(|answered| {
+                let testimony = &answered.testimony;
+                testimony.hears.is_none()
+                    && testimony.register.as_ref().is_some_and(|register| register.standing == Standing::Intact)
+            })
+        };
+        for server in self.others().filter(|server| !settled(server)) {
+            out.send(server, Message::Question { ask: inquiry.ask });
+        }
+    }
+
+    /// Looks for proof against whoever is missed: a backup's primary, a primary's members.
+    fn probe_silent(&mut self, now: Time, out: &mut Outbox) {
+        let missed: Vec<ServerId> = match &self.role {
+            Role::Over | Role::Witness => Vec::new(),
+            Role::Copy(_) => {
+                let lost = self.register.accepted.as_ref().map(|view| view.primary);
+                lost.filter(|_| self.hears(now).is_none()).into_iter().collect()
+            }
+            Role::Primary(primary) => primary.view().in_sync.iter().map(|member| member.server).collect(),
+        };
+        let dead = self.proofs.dead();
+        for server in missed {
+            if server != self.config.me && !dead.contains(&server) {
+                self.probe(now, server, out);
+            }
+        }
+    }
+
+    /// Looks for proof, later than the choice of the view, against whoever may still hold a lease.
+    pub(crate) fn probe_unsettled(&mut self, now: Time, out: &mut Outbox) {
+        let Role::Primary(primary) = &self.role else { return };
+        let servers: Vec<ServerId> = primary.unsettled().0.collect();
+        for server in servers {
+            self.probe(now, server, out);
+        }
+    }
+}

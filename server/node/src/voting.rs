@@ -1,0 +1,231 @@
+//! The voter: promising, accepting, and beginning epochs, each answered when it is durable (PROTOCOL 5 and 8.1).
+
+use heirloom_proto::event::{Cause, Identity, Record, Ticket};
+use heirloom_proto::{Epoch, Message, Outbox, Register, Sealed, ServerId, Standing, Time, View, VoterKind};
+
+use crate::node::{Node, Role};
+
+/// What is to be done when a write of the register or the identity is durable.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum After {
+    /// The register is durable.
+    Register { register: Register, then: Then },
+    /// The identity is durable.
+    Identity { identity: Identity, enrol: Option<ServerId> },
+}
+
+/// What follows from a durable register.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Then {
+    /// Answer a proposer with the view accepted before its epoch.
+    Promised { to: ServerId, epoch: Epoch, accepted: Option<View> },
+    /// Ask the others for the same promise.
+    OwnPromise { epoch: Epoch, accepted: Option<View> },
+    /// Answer a proposer.
+    Accepted { to: ServerId, epoch: Epoch },
+    /// Ask the others to accept the same view.
+    OwnAccept { epoch: Epoch },
+    /// Begin the epoch, as a member of its view or not.
+    StartEpoch { epoch: Epoch },
+    /// All voters were heard: this one remembers again.
+    Remembered,
+    /// Take on an identity.
+    Join { identity: Identity },
+}
+
+impl Node {
+    pub(crate) fn persist_register(&mut self, then: Then, out: &mut Outbox) {
+        let ticket = out.persist(Record::Register(self.register.clone()));
+        self.writes.insert(ticket, After::Register { register: self.register.clone(), then });
+    }
+
+    pub(crate) fn persist_identity(&mut self, identity: Identity, enrol: Option<ServerId>, out: &mut Outbox) {
+        let ticket = out.persist(Record::Identity(identity.clone()));
+        self.writes.insert(ticket, After::Identity { identity, enrol });
+    }
+
+    pub(crate) fn persisted(&mut self, now: Time, ticket: Ticket, read_back: &[Sealed], out: &mut Outbox) {
+        match self.writes.remove(&ticket) {
+            Some(After::Register { register, then }) => {
+                self.durable_register = Some(register);
+                self.register_durable(now, then, out);
+            }
+            Some(After::Identity { identity, enrol }) => {
+                let joined = self.identity.cluster.is_none();
+                self.identity = identity;
+                let (cluster, _) = self.identity.cluster.clone().expect("an identity is only stored to join");
+                out.belong_to(cluster);
+                if let Some(server) = enrol {
+                    self.send_enrol(server, out);
+                }
+                if joined {
+                    self.joined(now, out);
+                }
+            }
+            None => self.log_durable(now, ticket, read_back, out),
+        }
+    }
+
+    fn log_durable(&mut self, now: Time, ticket: Ticket, read_back: &[Sealed], out: &mut Outbox) {
+        let excused = self.excused();
+        let setting = heirloom_primary::Setting { config: &self.config, now, excused: &excused };
+        let result = match &mut self.role {
+            Role::Copy(backup) => backup.persisted(ticket, read_back, out),
+            Role::Primary(primary) => primary.persisted(ticket, read_back, setting, out),
+            Role::Witness | Role::Over => Ok(false),
+        };
+        if let Err(wrong) = result {
+            let what = format!("entry {} was read back from the log otherwise than it was written", wrong.index);
+            self.halt(Cause::Disk { what }, None, out);
+        }
+    }
+
+    fn register_durable(&mut self, now: Time, then: Then, out: &mut Outbox) {
+        match then {
+            Then::Promised { to, epoch, accepted } => self.send_promised(to, epoch, accepted, out),
+            Then::OwnPromise { epoch, accepted } => self.own_promise_durable(now, epoch, accepted, out),
+            Then::Accepted { to, epoch } => out.send(to, Message::Accepted { epoch }),
+            Then::OwnAccept { epoch } => self.own_accept_durable(now, epoch, out),
+            Then::StartEpoch { epoch } => self.start_epoch_durable(epoch, out),
+            Then::Remembered => {
+                if self.durable_register.as_ref().is_some_and(|register| register.standing == Standing::Intact) {
+                    self.recovering = false;
+                }
+            }
+            Then::Join { identity } => self.persist_identity(identity, None, out),
+        }
+    }
+
+    fn send_promised(&self, to: ServerId, epoch: Epoch, accepted: Option<View>, out: &mut Outbox) {
+        let counts = self.register.standing == Standing::Intact;
+        out.send(to, Message::Promised { epoch, accepted, counts, member: self.member() });
+    }
+
+    /// The store that promises to freeze, where it keeps data and does not differ from its primary.
+    pub(crate) fn member(&self) -> Option<heirloom_proto::Member> {
+        let sound = match &self.role {
+            Role::Copy(backup) => !backup.differs(),
+            Role::Primary(_) => true,
+            Role::Witness | Role::Over => false,
+        };
+        (self.config.kind() == VoterKind::Data && sound).then(|| self.me())
+    }
+
+    fn refuse_lower(&self, to: ServerId, refused: Epoch, out: &mut Outbox) {
+        out.send(to, Message::HigherPromise { refused, promised: self.register.promised });
+    }
+
+    /// From a promise on, for a proposal of its own too, nothing of a lower epoch is taken, held or granted.
+    pub(crate) fn freeze(&mut self, now: Time, epoch: Epoch) {
+        match &mut self.role {
+            Role::Copy(backup) => backup.freeze(epoch),
+            Role::Primary(primary) if primary.view().epoch < epoch => {
+                primary.freeze();
+                self.contested_since.get_or_insert(now);
+            }
+            Role::Primary(_) | Role::Witness | Role::Over => {}
+        }
+        self.watch.shut_out(epoch);
+        // A proposal of ours for a lower epoch would need our own acceptance, which we have just given away.
+        if self.attempt.as_ref().is_some_and(|attempt| attempt.proposal.epoch() < epoch) {
+            self.attempt = None;
+        }
+        self.highest_seen = self.highest_seen.max(epoch);
+    }
+
+    /// A proposer asks for a promise.
+    pub(crate) fn asked_to_promise(&mut self, now: Time, from: ServerId, epoch: Epoch, out: &mut Outbox) {
+        if epoch.server != from {
+            return;
+        }
+        if epoch == self.register.promised && self.register.accepted_epoch() < epoch {
+            // Asked again: the answer may be lost. One still on its way to disk will be given when it is there.
+            if self.durable_register.as_ref().is_some_and(|durable| durable.promised == epoch) {
+                self.send_promised(from, epoch, self.register.accepted.clone(), out);
+            }
+            return;
+        }
+        let accepted = self.register.accepted.clone();
+        if !self.register.promise(epoch) {
+            return self.refuse_lower(from, epoch, out);
+        }
+        self.freeze(now, epoch);
+        self.persist_register(Then::Promised { to: from, epoch, accepted }, out);
+    }
+
+    /// A proposer asks for acceptance.
+    pub(crate) fn asked_to_accept(&mut self, now: Time, from: ServerId, view: &View, out: &mut Outbox) {
+        let epoch = view.epoch;
+        if epoch.server != from || self.register.standing == Standing::Amnesiac {
+            return;
+        }
+        if epoch == self.register.accepted_epoch() {
+            if self.durable_register.as_ref().is_some_and(|durable| durable.accepted_epoch() == epoch) {
+                out.send(from, Message::Accepted { epoch });
+            }
+            return;
+        }
+        if !self.register.accept(view) {
+            return self.refuse_lower(from, epoch, out);
+        }
+        self.freeze(now, epoch);
+        self.view_stored(view);
+        self.persist_register(Then::Accepted { to: from, epoch }, out);
+    }
+
+    /// What storing a view changes beside the register.
+    pub(crate) fn view_stored(&mut self, view: &View) {
+        self.proofs.view_stored(view);
+        if view.in_sync.iter().any(|member| *member != self.me()) {
+            self.last_standing = false;
+        }
+    }
+
+    /// A chosen view begins (PROTOCOL 8.1): it is stored before the log's end is told.
+    pub(crate) fn asked_to_start(&mut self, now: Time, from: ServerId, view: &View, out: &mut Outbox) {
+        let epoch = view.epoch;
+        if epoch.server != from || epoch.server == self.config.me {
+            return;
+        }
+        if epoch < self.register.promised {
+            return self.refuse_lower(from, epoch, out);
+        }
+        let member = view.has(self.me());
+        match &self.role {
+            Role::Primary(_) => return self.halt(Cause::Deposed, Some(view.primary), out),
+            Role::Copy(backup) if backup.differs() && !member => {
+                let what = format!("the log differed from that of the primary of an epoch before {epoch}");
+                return self.halt(Cause::Irreconcilable { what }, None, out);
+            }
+            Role::Copy(_) => {}
+            Role::Witness | Role::Over => return,
+        }
+        self.freeze(now, epoch);
+        let before = self.register.clone();
+        self.register.learn(epoch, member.then_some(view));
+        if member {
+            self.view_stored(view);
+        }
+        let stored = self.register == before && self.durable_register.as_ref() == Some(&before);
+        if stored {
+            self.start_epoch_durable(epoch, out);
+        } else {
+            self.persist_register(Then::StartEpoch { epoch }, out);
+        }
+    }
+
+    fn start_epoch_durable(&mut self, epoch: Epoch, out: &mut Outbox) {
+        if self.register.promised != epoch {
+            return;
+        }
+        let me = self.me();
+        let durable = self.durable_register.as_ref().expect("just stored");
+        if durable.accepted.as_ref().is_some_and(|view| view.epoch == epoch && view.has(me)) {
+            // A live primary has taken it through the start of its epoch as a member.
+            self.recovering = false;
+        }
+        if let Role::Copy(backup) = &mut self.role {
+            backup.start_epoch(epoch, out);
+        }
+    }
+}

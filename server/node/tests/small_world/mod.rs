@@ -1,0 +1,391 @@
+//! The smallest world: nodes, a network that keeps order and loses nothing but what is cut, disks that are at once
+//! durable, one clock for all. Time passes only when nothing else is to be done. Stories are told on it; chaos is the
+//! simulator's.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use heirloom_node::Node;
+use heirloom_proto::event::{Action, Birth, Cause, Durable, Identity, Note, Record};
+use heirloom_proto::status::{RoleName, Status};
+use heirloom_proto::{
+    Change, ClusterId, Consistency, Constants, Event, LogIndex, Message, NodeConfig, Peer, Refusal, Request,
+    RequestId, Response, RunId, ServerId, SessionId, StoreId, Time, Token, VoterKind, WallTime,
+};
+
+pub const HEARTBEAT: Duration = Duration::from_millis(50);
+pub const SUSPICION: Duration = Duration::from_millis(400);
+
+pub struct World {
+    pub now: Time,
+    pub constants: Constants,
+    nodes: BTreeMap<ServerId, Node>,
+    disks: BTreeMap<ServerId, Durable>,
+    queue: VecDeque<(ServerId, Event)>,
+    /// One direction each: what the first sends the second is lost.
+    cut: BTreeSet<(ServerId, ServerId)>,
+    paused: BTreeSet<ServerId>,
+    pub answers: BTreeMap<Token, Result<Response, Refusal>>,
+    pub notes: Vec<(ServerId, Note)>,
+    pub halts: Vec<(ServerId, Cause)>,
+    /// Whether a probe of a server that is down proves its death.
+    pub proofs: bool,
+    next: u64,
+}
+
+pub fn id(server: u8) -> ServerId {
+    ServerId(server)
+}
+
+impl World {
+    /// A world of blank servers, the last `witnesses` of them without data; nothing runs yet.
+    pub fn new(data: usize, witnesses: usize) -> Self {
+        let mut voters = vec![VoterKind::Data; data];
+        voters.extend(vec![VoterKind::Witness; witnesses]);
+        Self::with(Constants::defaults(voters))
+    }
+
+    pub fn with(constants: Constants) -> Self {
+        Self {
+            now: Time(1_000_000_000),
+            constants,
+            nodes: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            queue: VecDeque::new(),
+            cut: BTreeSet::new(),
+            paused: BTreeSet::new(),
+            answers: BTreeMap::new(),
+            notes: Vec::new(),
+            halts: Vec::new(),
+            proofs: true,
+            next: 100,
+        }
+    }
+
+    /// A world in which all servers were started and one leads.
+    pub fn started(data: usize, witnesses: usize) -> Self {
+        let mut world = Self::new(data, witnesses);
+        world.start_all();
+        world.run_until("a primary serves", World::all_are_members);
+        world
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    pub fn start_all(&mut self) {
+        for server in self.constants.clone().servers() {
+            self.start(server);
+        }
+    }
+
+    /// Starts a server with whatever its disk holds.
+    pub fn start(&mut self, server: ServerId) {
+        let store = StoreId(self.number());
+        let blank = Identity {
+            server,
+            store,
+            cluster: None,
+            enrolled: BTreeMap::new(),
+            enrolment_open: false,
+        };
+        let durable = self
+            .disks
+            .entry(server)
+            .or_insert_with(|| Durable { identity: blank, register: None, log: Vec::new(), commit: LogIndex::ZERO })
+            .clone();
+        let config = NodeConfig {
+            me: server,
+            constants: self.constants.clone(),
+            heartbeat: HEARTBEAT,
+            suspicion: SUSPICION,
+            value_bytes_max: 1 << 20,
+        };
+        let birth = Birth { run: RunId(self.number()), cluster: self.number() };
+        let (node, actions) = Node::recover(config, birth, durable, self.now);
+        let peer = node.peer();
+        let others: Vec<Peer> = self.nodes.values().map(Node::peer).collect();
+        self.nodes.insert(server, node);
+        for other in others {
+            if self.connects(peer.server, other.server) {
+                self.queue.push_back((other.server, Event::PeerConnected { peer }));
+                self.queue.push_back((server, Event::PeerConnected { peer: other }));
+            }
+        }
+        self.perform(server, peer, actions);
+    }
+
+    fn connects(&self, one: ServerId, two: ServerId) -> bool {
+        !self.cut.contains(&(one, two)) && !self.cut.contains(&(two, one))
+    }
+
+    /// The process dies; what was written is durable. The others notice at once.
+    pub fn kill(&mut self, server: ServerId) {
+        let node = self.nodes.remove(&server).expect("it runs");
+        self.queue.retain(|(to, _)| *to != server);
+        self.say_broken(node.peer());
+    }
+
+    fn say_broken(&mut self, peer: Peer) {
+        let others: Vec<ServerId> = self.nodes.keys().copied().filter(|other| *other != peer.server).collect();
+        for other in others {
+            self.queue.push_back((other, Event::PeerBroken { peer }));
+        }
+    }
+
+    /// The server loses its disk; it must not run.
+    pub fn wipe(&mut self, server: ServerId) {
+        assert!(!self.nodes.contains_key(&server));
+        self.disks.remove(&server);
+    }
+
+    pub fn disk(&mut self, server: ServerId) -> &mut Durable {
+        self.disks.get_mut(&server).expect("it was started")
+    }
+
+    /// What `from` sends `to` is lost from now on, silently.
+    pub fn cut(&mut self, from: ServerId, to: ServerId) {
+        self.cut.insert((from, to));
+    }
+
+    pub fn cut_off(&mut self, server: ServerId) {
+        for other in self.constants.clone().servers().filter(|other| *other != server) {
+            self.cut(server, other);
+            self.cut(other, server);
+        }
+    }
+
+    pub fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    /// The process is stopped: its events wait.
+    pub fn pause(&mut self, server: ServerId) {
+        self.paused.insert(server);
+    }
+
+    pub fn resume(&mut self, server: ServerId) {
+        self.paused.remove(&server);
+    }
+
+    pub fn node(&self, server: ServerId) -> &Node {
+        &self.nodes[&server]
+    }
+
+    pub fn status(&self, server: ServerId) -> Status {
+        self.nodes[&server].status(self.now)
+    }
+
+    pub fn role(&self, server: ServerId) -> RoleName {
+        self.status(server).role
+    }
+
+    /// The one server that leads and can commit; `None` while there is none.
+    pub fn primary(&self) -> Option<ServerId> {
+        let mut serving = self.nodes.values().filter(|node| {
+            let status = node.status(self.now);
+            status.role == RoleName::Primary && status.waits_for.is_none()
+        });
+        serving.next().map(|node| node.peer().server)
+    }
+
+    pub fn members(&self) -> Vec<u8> {
+        let Some(primary) = self.primary() else { return Vec::new() };
+        self.status(primary).in_sync.iter().map(|member| member.server.0).collect()
+    }
+
+    pub fn all_are_members(&self) -> bool {
+        self.primary().is_some() && self.members().len() == self.constants.data_servers().count()
+    }
+
+    fn perform(&mut self, server: ServerId, from: Peer, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Send { to, cluster, message } => {
+                    if !self.cut.contains(&(server, to)) && self.nodes.contains_key(&to) {
+                        self.queue.push_back((to, Event::Received { from, cluster, message }));
+                    }
+                }
+                Action::Persist { ticket, record } => {
+                    let disk = self.disks.get_mut(&server).expect("a started server has a disk");
+                    let mut read_back = Vec::new();
+                    match record {
+                        Record::Append(entries) => {
+                            disk.log.extend(entries.iter().cloned());
+                            read_back = entries;
+                        }
+                        Record::Cut { keep } => disk.log.truncate(usize::try_from(keep.0).expect("small")),
+                        Record::Register(register) => disk.register = Some(register),
+                        Record::Identity(identity) => disk.identity = identity,
+                    }
+                    self.queue.push_back((server, Event::Persisted { ticket, read_back }));
+                }
+                Action::NoteProgress { commit, .. } => {
+                    self.disks.get_mut(&server).expect("a started server has a disk").commit = commit;
+                }
+                Action::Respond { token, result } => {
+                    let before = self.answers.insert(token, result);
+                    assert_eq!(before, None, "a caller is answered once");
+                }
+                Action::Probe { server: probed, run, probe } => {
+                    let dead = self.proofs && !self.nodes.contains_key(&probed);
+                    self.queue.push_back((server, Event::Probed { server: probed, run, probe, dead }));
+                }
+                Action::Tell(note) => self.notes.push((server, note)),
+                Action::Halt(cause) => self.halted(server, from, cause),
+            }
+        }
+    }
+
+    /// What the runtime does when a run is over.
+    fn halted(&mut self, server: ServerId, peer: Peer, cause: Cause) {
+        self.halts.push((server, cause.clone()));
+        self.nodes.remove(&server);
+        self.queue.retain(|(to, _)| *to != server);
+        self.say_broken(peer);
+        match cause {
+            Cause::Deposed => self.start(server),
+            Cause::Superseded { .. } => {
+                self.disks.remove(&server);
+                self.start(server);
+            }
+            Cause::Irreconcilable { .. } => {
+                let store = StoreId(self.number());
+                let disk = self.disk(server);
+                disk.identity.store = store;
+                disk.register = None;
+                disk.log.clear();
+                disk.commit = LogIndex::ZERO;
+                self.start(server);
+            }
+            Cause::Disk { .. } | Cause::Misconfigured { .. } => {}
+        }
+    }
+
+    fn step(&mut self, server: ServerId, event: Event) {
+        let Some(node) = self.nodes.get_mut(&server) else { return };
+        let from = node.peer();
+        let mut actions = node.step(self.now, event);
+        actions.extend(node.step(self.now, Event::Flush));
+        self.perform(server, from, actions);
+    }
+
+    /// Everything that can happen without time passing, happens.
+    pub fn settle(&mut self) {
+        for _ in 0..100_000 {
+            let Some(at) = self.queue.iter().position(|(to, _)| !self.paused.contains(to)) else { return };
+            let (server, event) = self.queue.remove(at).expect("found above");
+            self.step(server, event);
+        }
+        panic!("it never comes to rest");
+    }
+
+    /// Time passes until the condition holds.
+    pub fn run_until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) -> Duration {
+        let begun = self.now;
+        self.settle();
+        while !holds(self) {
+            assert!(self.now.since(begun) < Duration::from_secs(60), "{what}: waited for too long\n{}", self.describe());
+            self.pass_to_next_deadline();
+        }
+        self.now.since(begun)
+    }
+
+    pub fn run_for(&mut self, span: Duration) {
+        let end = self.now + span;
+        self.settle();
+        while self.now < end {
+            self.pass_to_next_deadline();
+        }
+    }
+
+    fn pass_to_next_deadline(&mut self) {
+        let running = self.nodes.iter().filter(|(server, _)| !self.paused.contains(server));
+        let deadline = running.filter_map(|(_, node)| node.next_deadline()).min().unwrap_or(Time(0));
+        self.now = deadline.max(self.now + Duration::from_millis(1));
+        let due: Vec<ServerId> = self.nodes.keys().filter(|server| !self.paused.contains(server)).copied().collect();
+        for server in due {
+            self.step(server, Event::Deadline);
+        }
+        self.settle();
+    }
+
+    pub fn describe(&self) -> String {
+        self.nodes.values().map(|node| format!("{:?}\n", node.status(self.now))).collect()
+    }
+
+    /// Asks without waiting.
+    pub fn ask(&mut self, server: ServerId, request: Request) -> Token {
+        let token = Token(self.number());
+        let at = WallTime(self.now.0 / 1_000_000);
+        self.queue.push_back((server, Event::Requested { token, request, at }));
+        self.settle();
+        token
+    }
+
+    pub fn answer(&self, token: Token) -> Option<&Result<Response, Refusal>> {
+        self.answers.get(&token)
+    }
+
+    /// Asks the primary and waits.
+    pub fn request(&mut self, request: Request) -> Result<Response, Refusal> {
+        let primary = self.primary().expect("somebody leads");
+        let token = self.ask(primary, request);
+        self.run_until("an answer", |world| world.answers.contains_key(&token));
+        self.answers[&token].clone()
+    }
+
+    pub fn add(&mut self, key: &str, value: &str) -> Result<Response, Refusal> {
+        self.request(add(None, key, value))
+    }
+
+    pub fn read(&mut self, key: &str) -> Option<String> {
+        match self.request(read(key)) {
+            Ok(Response::Found { value, .. }) => Some(String::from_utf8(value.to_vec()).expect("text")),
+            Ok(Response::NotFound { .. }) => None,
+            other => panic!("a read was answered {other:?}"),
+        }
+    }
+
+    pub fn open_session(&mut self) -> SessionId {
+        match self.request(Request::OpenSession) {
+            Ok(Response::SessionOpened { session }) => session,
+            other => panic!("a session was answered {other:?}"),
+        }
+    }
+
+    /// All data servers that run have applied the same, and it hashes to the same.
+    pub fn assert_equal(&self) {
+        let data: Vec<Status> = self
+            .constants
+            .data_servers()
+            .filter_map(|server| self.nodes.get(&server))
+            .map(|node| node.status(self.now))
+            .collect();
+        for status in &data {
+            assert_eq!((status.applied, status.digest), (data[0].applied, data[0].digest), "{}", self.describe());
+        }
+    }
+
+    pub fn forge(&mut self, to: ServerId, from: Peer, cluster: Option<ClusterId>, message: Message) {
+        self.queue.push_back((to, Event::Received { from, cluster, message }));
+        self.settle();
+    }
+}
+
+pub fn add(id: Option<RequestId>, key: &str, value: &str) -> Request {
+    let key = Bytes::copy_from_slice(key.as_bytes());
+    let value = Bytes::copy_from_slice(value.as_bytes());
+    Request::Change { id, change: Change::Add { key, value } }
+}
+
+pub fn delete(key: &str) -> Request {
+    Request::Change { id: None, change: Change::Delete { key: Bytes::copy_from_slice(key.as_bytes()) } }
+}
+
+pub fn read(key: &str) -> Request {
+    Request::Read { key: Bytes::copy_from_slice(key.as_bytes()), consistency: Consistency::Linearizable }
+}

@@ -1,0 +1,281 @@
+//! Stories on the smallest world: what happens, in order, and what it comes to.
+#![allow(missing_docs, unreachable_pub, dead_code, reason = "a test")]
+
+mod small_world;
+
+use std::time::Duration;
+
+use heirloom_proto::event::{Cause, Note};
+use heirloom_proto::status::RoleName;
+use heirloom_proto::{Constants, Refusal, Request, RequestId, Response, VoterKind};
+use small_world::{SUSPICION, World, add, delete, id, read};
+
+#[test]
+fn a_cluster_of_one_founds_itself_and_answers() {
+    let mut world = World::started(1, 0);
+    assert!(matches!(world.add("k", "v"), Ok(Response::Changed { copies: 1, existed: false, .. })));
+    assert_eq!(world.read("k").as_deref(), Some("v"));
+    assert_eq!(world.read("other"), None);
+}
+
+#[test]
+fn three_blank_servers_found_a_cluster_led_by_the_lowest() {
+    let mut world = World::started(3, 0);
+    assert_eq!(world.primary(), Some(id(0)));
+    assert_eq!(world.members(), [0, 1, 2]);
+    assert!(matches!(world.add("k", "v"), Ok(Response::Changed { copies: 3, .. })));
+    world.run_for(Duration::from_millis(100));
+    world.assert_equal();
+}
+
+#[test]
+fn two_blank_servers_found_nothing_while_the_third_has_not_answered() {
+    let mut world = World::new(3, 0);
+    world.start(id(0));
+    world.start(id(1));
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.primary(), None);
+    world.start(id(2));
+    world.run_until("a primary", World::all_are_members);
+}
+
+#[test]
+fn a_delete_that_finds_nothing_is_answered_and_changes_no_version() {
+    let mut world = World::started(3, 0);
+    let first = world.add("k", "v");
+    let Ok(Response::Changed { version, .. }) = first else { panic!("{first:?}") };
+    let nothing = world.request(delete("other"));
+    assert!(matches!(nothing, Ok(Response::Changed { version: same, existed: false, .. }) if same == version));
+    let gone = world.request(delete("k"));
+    assert!(matches!(gone, Ok(Response::Changed { version: next, existed: true, .. }) if next == version.next()));
+    assert_eq!(world.read("k"), None);
+}
+
+#[test]
+fn the_next_takes_over_at_once_when_the_primary_is_proven_dead() {
+    let mut world = World::started(3, 0);
+    world.add("k", "v").expect("added");
+    world.kill(id(0));
+    let gap = world.run_until("a new primary", |world| world.primary() == Some(id(1)));
+    assert!(gap < Duration::from_millis(5), "took {gap:?} of simulated time");
+    assert_eq!(world.members(), [1, 2]);
+    assert_eq!(world.read("k").as_deref(), Some("v"));
+    assert!(matches!(world.add("k", "w"), Ok(Response::Changed { copies: 2, existed: true, .. })));
+}
+
+#[test]
+fn a_silent_primary_is_waited_for_and_its_lease_is_waited_out() {
+    let mut world = World::started(3, 0);
+    world.add("k", "v").expect("added");
+    world.pause(id(0));
+    let paused = id(0);
+    let gap = world.run_until("a new primary", |world| world.nodes_serving_but(paused) == Some(id(1)));
+    assert!(gap >= SUSPICION, "a lease might still have been valid after {gap:?}");
+    assert!(gap <= Duration::from_secs(1), "took {gap:?}");
+    let stale = world.ask(id(0), read("k"));
+    world.resume(id(0));
+    world.settle();
+    assert_eq!(world.answer(stale).map(Result::is_ok), Some(false), "a deposed primary answered a read");
+    world.run_until("it is a member again", World::all_are_members);
+    assert_eq!(world.primary(), Some(id(1)));
+    world.assert_equal();
+}
+
+impl World {
+    fn nodes_serving_but(&self, not: heirloom_proto::ServerId) -> Option<heirloom_proto::ServerId> {
+        self.constants.data_servers().find(|server| {
+            let status = self.status(*server);
+            *server != not && status.role == RoleName::Primary && status.waits_for.is_none()
+        })
+    }
+}
+
+#[test]
+fn a_killed_backup_is_put_out_at_once_and_taken_back_when_it_returns() {
+    let mut world = World::started(3, 0);
+    world.kill(id(2));
+    world.settle();
+    assert!(matches!(world.add("k", "v"), Ok(Response::Changed { copies: 2, .. })));
+    world.start(id(2));
+    world.run_until("all are members", World::all_are_members);
+    assert!(matches!(world.add("k", "w"), Ok(Response::Changed { copies: 3, .. })));
+    world.run_for(Duration::from_millis(100));
+    world.assert_equal();
+}
+
+#[test]
+fn a_wiped_backup_comes_back_as_another_member() {
+    let mut world = World::started(3, 0);
+    world.add("k", "v").expect("added");
+    world.kill(id(1));
+    world.wipe(id(1));
+    world.add("k", "w").expect("added by two");
+    world.start(id(1));
+    world.run_until("all are members", World::all_are_members);
+    world.run_for(Duration::from_millis(100));
+    world.assert_equal();
+    // It remembers its votes again, for it has heard all others: so the other two may fail one after the other.
+    world.kill(id(0));
+    world.run_until("a new primary", |world| world.primary() == Some(id(1)));
+    assert_eq!(world.read("k").as_deref(), Some("w"));
+}
+
+#[test]
+fn a_tail_that_only_the_old_primary_has_is_rolled_back() {
+    let mut world = World::started(3, 0);
+    world.add("k", "v").expect("added");
+    world.cut_off(id(0));
+    let lost = world.ask(id(0), add(None, "k", "lost"));
+    world.run_until("a new primary", |world| world.nodes_serving_but(id(0)) == Some(id(1)));
+    assert_eq!(world.answer(lost), None);
+    world.heal();
+    world.run_until("all are members", |world| {
+        world.primary() == Some(id(1)) && world.members().len() == 3
+    });
+    assert_eq!(world.answer(lost), Some(&Err(Refusal::OutcomeUnknown)));
+    assert!(world.notes.iter().any(|(server, note)| *server == id(0) && matches!(note, Note::RolledBack { .. })));
+    assert_eq!(world.read("k").as_deref(), Some("v"));
+    world.run_for(Duration::from_millis(100));
+    world.assert_equal();
+}
+
+#[test]
+fn a_retried_request_is_carried_out_once_across_a_failover() {
+    let mut world = World::started(3, 0);
+    let session = world.open_session();
+    let name = RequestId { session, sequence: 1, lowest_unanswered: 1 };
+    let first = world.request(add(Some(name), "k", "v")).expect("added");
+    let Response::Changed { version, .. } = first else { panic!("{first:?}") };
+    world.kill(id(0));
+    world.run_until("a new primary", |world| world.primary() == Some(id(1)));
+    let again = world.request(add(Some(name), "k", "v"));
+    assert!(matches!(again, Ok(Response::Changed { version: same, existed: false, .. }) if same == version), "{again:?}");
+}
+
+#[test]
+fn a_request_of_a_closed_session_is_refused_as_expired() {
+    let mut world = World::started(3, 0);
+    let session = world.open_session();
+    assert_eq!(world.request(Request::CloseSession(session)), Ok(Response::SessionClosed));
+    let name = RequestId { session, sequence: 1, lowest_unanswered: 1 };
+    assert_eq!(world.request(add(Some(name), "k", "v")), Err(Refusal::SessionExpired));
+    assert_eq!(world.read("k"), None);
+}
+
+#[test]
+fn a_planned_hand_over_loses_nothing_and_waits_for_nothing() {
+    let mut world = World::started(3, 0);
+    world.add("k", "v").expect("added");
+    let before = world.now;
+    assert_eq!(world.request(Request::Promote(id(2))), Ok(Response::Promoted { primary: id(2) }));
+    world.run_until("the new primary", |world| world.primary() == Some(id(2)));
+    assert!(world.now.since(before) < Duration::from_millis(200), "took {:?}", world.now.since(before));
+    assert_eq!(world.halts, [(id(0), Cause::Deposed)]);
+    world.run_until("all are members", World::all_are_members);
+    assert_eq!(world.read("k").as_deref(), Some("v"));
+}
+
+#[test]
+fn with_a_witness_two_data_servers_fail_over_without_any_proof() {
+    let mut world = World::started(2, 1);
+    world.proofs = false;
+    world.add("k", "v").expect("added");
+    world.kill(id(0));
+    world.run_until("a new primary", |world| world.primary() == Some(id(1)));
+    assert!(matches!(world.add("k", "w"), Ok(Response::Changed { copies: 1, .. })));
+    world.start(id(0));
+    world.run_until("all are members", World::all_are_members);
+    world.run_for(Duration::from_millis(100));
+    world.assert_equal();
+}
+
+#[test]
+fn two_servers_do_not_fail_over_on_silence_alone() {
+    let mut world = World::started(2, 0);
+    world.proofs = false;
+    world.kill(id(0));
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.primary(), None);
+    assert!(world.status(id(1)).waits_for.is_some_and(|text| text.contains("silence is none")));
+    let fenced = world.ask(id(1), Request::Fence(id(0)));
+    assert_eq!(world.answer(fenced), Some(&Ok(Response::Fenced)));
+    world.run_until("the survivor leads", |world| world.primary() == Some(id(1)));
+}
+
+#[test]
+fn of_two_servers_the_one_that_restarts_alone_with_old_data_waits_for_the_other() {
+    let mut world = World::started(2, 0);
+    world.add("k", "old").expect("added by both");
+    world.kill(id(0));
+    world.run_until("the survivor leads", |world| world.primary() == Some(id(1)));
+    world.add("k", "new").expect("added by one");
+    world.kill(id(1));
+    world.start(id(0));
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.primary(), None, "it served old data");
+    assert!(world.status(id(0)).waits_for.is_some_and(|text| text.contains("newer writes")));
+    world.start(id(1));
+    world.run_until("all are members", World::all_are_members);
+    assert_eq!(world.read("k").as_deref(), Some("new"));
+    world.run_for(Duration::from_millis(100));
+    world.assert_equal();
+}
+
+#[test]
+fn of_two_servers_the_last_one_standing_restarts_alone() {
+    let mut world = World::started(2, 0);
+    world.kill(id(0));
+    world.run_until("the survivor leads", |world| world.primary() == Some(id(1)));
+    world.add("k", "new").expect("added by one");
+    world.kill(id(1));
+    world.start(id(1));
+    world.run_until("it leads again", |world| world.primary() == Some(id(1)));
+    assert_eq!(world.read("k").as_deref(), Some("new"));
+}
+
+#[test]
+fn without_leases_reads_are_confirmed_by_a_quorum() {
+    let constants = Constants { lease: Duration::ZERO, ..Constants::defaults(vec![VoterKind::Data; 3]) };
+    let mut world = World::with(constants);
+    world.start_all();
+    world.run_until("a primary", World::all_are_members);
+    world.add("k", "v").expect("added");
+    assert_eq!(world.read("k").as_deref(), Some("v"));
+    world.cut_off(id(0));
+    let alone = world.ask(id(0), read("k"));
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(world.answer(alone), None, "one of three answered a linearizable read");
+}
+
+#[test]
+fn a_one_way_cut_of_the_primary_ends_in_one_primary() {
+    for towards in [true, false] {
+        let mut world = World::started(3, 0);
+        world.add("k", "v").expect("added");
+        for other in [1, 2] {
+            if towards { world.cut(id(0), id(other)) } else { world.cut(id(other), id(0)) }
+        }
+        world.run_until("a new primary", |world| world.nodes_serving_but(id(0)).is_some());
+        world.heal();
+        world.run_until("all are members", World::all_are_members);
+        world.run_for(Duration::from_millis(100));
+        world.assert_equal();
+    }
+}
+
+#[test]
+fn a_restart_of_all_loses_nothing() {
+    let mut world = World::started(3, 0);
+    for number in 0..50 {
+        world.add(&format!("k{number}"), "v").expect("added");
+    }
+    for server in [0, 1, 2] {
+        world.kill(id(server));
+    }
+    world.start_all();
+    world.run_until("a primary", World::all_are_members);
+    for number in 0..50 {
+        assert_eq!(world.read(&format!("k{number}")).as_deref(), Some("v"));
+    }
+    world.assert_equal();
+}
