@@ -197,9 +197,8 @@ impl Node {
     }
 
     /// Whether this node may propose at all.
-    fn may_propose(&self, now: Time) -> bool {
+    fn may_propose(&self) -> bool {
         self.attempt.is_none()
-            && now >= self.propose_after
             && self.register.standing == Standing::Intact
             && self.durable_register.as_ref().is_some_and(|register| register.standing == Standing::Intact)
             && (!self.recovering || self.last_standing)
@@ -227,7 +226,7 @@ impl Node {
     }
 
     fn decide_to_take_over(&mut self, now: Time, out: &mut Outbox) {
-        if !self.may_propose(now) || self.inquiry.is_none() || self.hears(now).is_some() {
+        if !self.may_propose() || now < self.propose_after || self.inquiry.is_none() || self.hears(now).is_some() {
             return;
         }
         let constants = &self.config.constants;
@@ -289,7 +288,7 @@ impl Node {
     }
 
     fn decide_to_go_on(&mut self, now: Time, out: &mut Outbox) {
-        if !self.may_propose(now) || self.inquiry.is_none() {
+        if !self.may_propose() || now < self.propose_after || self.inquiry.is_none() {
             return;
         }
         let Some(reason) = self.reason_to_go_on(now) else { return };
@@ -319,7 +318,7 @@ impl Node {
     pub(crate) fn handed_over(&mut self, now: Time, from: Peer, epoch: Epoch, to_run: RunId, out: &mut Outbox) {
         let works = matches!(&self.role, Role::Copy(backup) if backup.works_in() == Some(epoch));
         let right = to_run == self.run() && epoch.server == from.server && epoch == self.register.promised;
-        if right && works && self.may_propose(now) {
+        if right && works && self.may_propose() {
             self.attempt(now, Purpose::TakeOver, format!("server {} handed over", from.server), out);
         }
     }
@@ -417,7 +416,9 @@ impl Node {
             return self.begin_to_lead(now, &mandate, reason, out);
         }
         let Some(since) = attempt.proposal.quorum_since(now, constants, &excused) else { return };
-        let all = attempt.awaited.is_subset(&attempt.proposal.promised());
+        let promised = attempt.proposal.promised();
+        let may_still_come = |server: &&ServerId| self.peers.is_connected(**server) && !promised.contains(server);
+        let all = !attempt.awaited.iter().any(|server| may_still_come(&server));
         if !all && now.since(since) < self.config.heartbeat {
             return;
         }

@@ -24,6 +24,14 @@ impl Node {
         let was_primary = self.watch.broken(peer);
         if stood {
             self.probe(now, peer.server, out);
+            if let Some(inquiry) = &mut self.inquiry {
+                inquiry.answers.remove(&peer.server);
+            }
+            if self.register.promised.run == peer.run {
+                // Whoever was given way to is gone.
+                self.propose_after = now;
+            }
+            self.advance_attempt(now, out);
         }
         if was_primary {
             self.consider(now, out);
@@ -239,6 +247,10 @@ impl Node {
         }
         self.watch.heard(now, epoch, from, hears_you);
         self.defer_until = None;
+        if !self.wants_to_ask(now) {
+            // What was asked while it was missed says nothing about the next time.
+            self.inquiry = None;
+        }
         if let Role::Copy(backup) = &mut self.role
             && epoch == self.register.promised
             && backup.echo(now, epoch, sent_at, commit_index, out)

@@ -150,6 +150,8 @@ impl Node {
             return self.refuse_lower(from, epoch, out);
         }
         self.freeze(now, epoch);
+        // The proposer is given the time to bring it to an end.
+        self.propose_after = self.propose_after.max(now + self.config.heartbeat * 2);
         self.persist_register(Then::Promised { to: from, epoch, accepted }, out);
     }
 

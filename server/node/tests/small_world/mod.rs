@@ -244,7 +244,13 @@ impl World {
     fn halted(&mut self, server: ServerId, peer: Peer, cause: Cause) {
         self.halts.push((server, cause.clone()));
         self.nodes.remove(&server);
-        self.queue.retain(|(to, _)| *to != server);
+        let (lost, kept): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.queue).into_iter().partition(|(to, _)| *to == server);
+        self.queue = kept;
+        for (_, event) in lost {
+            if let Event::Requested { token, .. } = event {
+                self.answers.insert(token, Err(Refusal::NotPrimary { primary: None }));
+            }
+        }
         self.say_broken(peer);
         match cause {
             Cause::Deposed => self.start(server),
