@@ -112,11 +112,20 @@ impl Backup {
         }
     }
 
-    /// Takes the cut that the primary answered; ignored unless it is for this very run and log end, and the first.
-    pub fn cut(&mut self, my_run: RunId, epoch: Epoch, run: RunId, end: Position, keep: LogIndex, out: &mut Outbox) {
+    /// Takes the cut that the primary answered; false, and ignored, unless it is for this very run and log end, and the
+    /// first.
+    pub fn cut(
+        &mut self,
+        my_run: RunId,
+        epoch: Epoch,
+        run: RunId,
+        end: Position,
+        keep: LogIndex,
+        out: &mut Outbox,
+    ) -> bool {
         let awaited = self.work.is_some_and(|work| work.epoch == epoch && work.phase == Phase::AwaitsCut);
         if !awaited || run != my_run || end != self.replica.log().end_position() || keep > end.index {
-            return;
+            return false;
         }
         if keep < end.index {
             out.tell(Note::RolledBack { keep, end: end.index });
@@ -124,6 +133,7 @@ impl Backup {
         self.replica.cut(keep, out);
         self.work.as_mut().expect("awaited").phase = Phase::Works;
         self.confirm(out);
+        true
     }
 
     /// Takes entries of the primary (PROTOCOL 4.3).

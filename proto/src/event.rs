@@ -82,9 +82,9 @@ pub enum Event {
     Flush,
 }
 
-/// What a node wants done. The actions of one step may be performed in any order, but for records of the log
-/// ([`Record::Append`], [`Record::Cut`]), of which a step gives at most one and which are carried out in the order of
-/// their tickets.
+/// What a node wants done. The actions of one step may be performed in any order, but for records: those of the log
+/// ([`Record::Append`], [`Record::Cut`]) are carried out in the order of their tickets, and so are those of the register
+/// and the identity among themselves.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Send a message; it may be lost.

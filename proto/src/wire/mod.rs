@@ -1,4 +1,14 @@
 //! The wire: generated gRPC code and the conversions. The only place in the house that names a prost type.
+//!
+//! What comes from outside is parsed here, at the wall: it is a value of ours afterwards or a typed error, never a panic.
+
+pub mod client;
+pub mod link;
+mod parts;
+pub mod refusal;
+
+use crate::codec::Malformed;
+use crate::ids::{Epoch, RunId, ServerId};
 
 /// Generated from `proto/heirloom/v1/*.proto`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
@@ -8,3 +18,23 @@ pub mod v1 {
 
 /// The descriptors of all services, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/heirloom.bin"));
+
+/// An epoch for the wire.
+pub fn epoch_to_wire(epoch: Epoch) -> v1::Epoch {
+    v1::Epoch { round: epoch.round, server: u32::from(epoch.server.0), run: epoch.run.0 }
+}
+
+/// An epoch from the wire.
+///
+/// **Errors:** [`Malformed`] where there is none or its server is out of range.
+pub fn epoch_from_wire(wire: Option<v1::Epoch>) -> Result<Epoch, Malformed> {
+    let wire = wire.ok_or(Malformed("epoch"))?;
+    Ok(Epoch { round: wire.round, server: server_from_wire(wire.server)?, run: RunId(wire.run) })
+}
+
+/// A server's id from the wire.
+///
+/// **Errors:** [`Malformed`] where it is out of range.
+pub fn server_from_wire(wire: u32) -> Result<ServerId, Malformed> {
+    u8::try_from(wire).map(ServerId).map_err(|_| Malformed("server id"))
+}

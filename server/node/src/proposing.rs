@@ -254,11 +254,8 @@ impl Node {
         if !quorum::reached(constants, &not_hearing, &excused) {
             return;
         }
-        // The same run of the old primary would have gone on by itself.
-        if its_primary == Some((me.server, self.run())) {
-            return;
-        }
-        // A later run of the old primary comes last; else the lower id goes first.
+        // The old primary comes last, else the lower id goes first. (Not its same run: that leads still, or its view is a
+        // proposal of its own that came to nothing.)
         let rank = |server: ServerId| (server == view.primary, server);
         let lives = |member: &Member| {
             inquiry.answers.get(&member.server).is_some_and(|answered| answered.from.member() == *member)

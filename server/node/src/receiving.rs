@@ -102,11 +102,8 @@ impl Node {
                 }
             }
             Message::Cut { epoch, run, end, keep } => {
-                let my_run = self.run();
-                if let Role::Copy(backup) = &mut self.role
-                    && epoch.run == from.run
-                {
-                    backup.cut(my_run, epoch, run, end, keep, out);
+                if epoch.run == from.run {
+                    self.told_to_cut(epoch, run, end, keep, out);
                 }
             }
             Message::Prepare { epoch, previous, entries, commit_index } => {

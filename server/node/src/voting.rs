@@ -1,7 +1,9 @@
 //! The voter: promising, accepting, and beginning epochs, each answered when it is durable (PROTOCOL 5 and 8.1).
 
 use heirloom_proto::event::{Cause, Identity, Record, Ticket};
-use heirloom_proto::{Epoch, Message, Outbox, Register, Sealed, ServerId, Standing, Time, View, VoterKind};
+use heirloom_proto::{
+    Epoch, LogIndex, Message, Outbox, Position, Register, RunId, Sealed, ServerId, Standing, Time, View, VoterKind,
+};
 
 use crate::node::{Node, Role};
 
@@ -204,10 +206,10 @@ impl Node {
         }
         self.freeze(now, epoch);
         let before = self.register.clone();
-        self.register.learn(epoch, member.then_some(view));
-        if member {
-            self.view_stored(view);
-        }
+        // A chosen view is stored by who is no member of it too: else it might take itself for a member of the one
+        // before (docs/decisions/0004).
+        self.register.learn(epoch, Some(view));
+        self.view_stored(view);
         let stored = self.register == before && self.durable_register.as_ref() == Some(&before);
         if stored {
             self.start_epoch_durable(epoch, out);
@@ -220,14 +222,26 @@ impl Node {
         if self.register.promised != epoch {
             return;
         }
-        let me = self.me();
-        let durable = self.durable_register.as_ref().expect("just stored");
-        if durable.accepted.as_ref().is_some_and(|view| view.epoch == epoch && view.has(me)) {
-            // A live primary has taken it through the start of its epoch as a member.
-            self.recovering = false;
-        }
         if let Role::Copy(backup) = &mut self.role {
             backup.start_epoch(epoch, out);
+        }
+    }
+
+    /// The primary has answered this run with what to keep of its log.
+    pub(crate) fn told_to_cut(&mut self, epoch: Epoch, run: RunId, end: Position, keep: LogIndex, out: &mut Outbox) {
+        let my_run = self.run();
+        let Role::Copy(backup) = &mut self.role else { return };
+        if !backup.cut(my_run, epoch, run, end, keep, out) {
+            return;
+        }
+        let me = self.me();
+        let durable = self.durable_register.as_ref();
+        let view = durable.and_then(|register| register.accepted.as_ref());
+        if view.is_some_and(|view| view.epoch == epoch && view.has(me)) {
+            // A live primary has taken *this run* through the start of its epoch as a member. That it was merely told of
+            // the epoch is not enough: that word may be from before the primary put the run before this one out of the
+            // view, on proof of its death (docs/decisions/0004).
+            self.recovering = false;
         }
     }
 }
