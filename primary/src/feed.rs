@@ -82,6 +82,11 @@ impl Primary {
         if !frozen {
             copy.echoed = copy.echoed.max(Some(echo.sent_at));
         }
+        // An echo of this epoch comes only from a copy that works in it: its being begun again crossed with a late word.
+        if copy.phase == Phase::Starting {
+            self.gap(from, echo.epoch, echo.confirmed);
+        }
+        let Some(copy) = self.copy_of(from, echo.epoch) else { return };
         // It says so after everything that we sent it before the heartbeat should have arrived: something was lost.
         if let Phase::Works { next } = copy.phase
             && echo.end.next() < next
