@@ -1,4 +1,5 @@
 //! Generates the gRPC code without `protoc`, where the feature `wire` asks for it.
+#![allow(clippy::disallowed_methods, reason = "a build script is no part of the pure room beside it")]
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");

@@ -74,9 +74,7 @@ pub fn request_from_wire(wire: session_request::Request) -> Result<Asked, Malfor
             let id = delete.request_id.map(request_id_from_wire).transpose()?;
             (Request::Change { id, change: Change::Delete { key: delete.key } }, delete.redirect)
         }
-        Wire::Read(read) => {
-            (Request::Read { key: read.key, consistency: Consistency::Linearizable }, read.redirect)
-        }
+        Wire::Read(read) => (Request::Read { key: read.key, consistency: Consistency::Linearizable }, read.redirect),
     };
     Ok(Asked { request, redirect })
 }
@@ -128,9 +126,7 @@ pub fn refused_to_wire(refusal: &Refusal, primary_address: Option<&str>) -> sess
 pub fn response_from_wire(wire: session_response::Response) -> Result<Result<Answered, Refused>, Malformed> {
     use session_response::Response as Wire;
     let (response, server) = match wire {
-        Wire::SessionOpened(opened) => {
-            (Response::SessionOpened { session: session_from_wire(opened.session)? }, None)
-        }
+        Wire::SessionOpened(opened) => (Response::SessionOpened { session: session_from_wire(opened.session)? }, None),
         Wire::SessionClosed(v1::CloseSessionResponse {}) => (Response::SessionClosed, None),
         Wire::Changed(changed) => {
             let response = Response::Changed {

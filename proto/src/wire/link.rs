@@ -87,10 +87,9 @@ fn body_to_wire(message: Message) -> Wire {
         Message::Accept { view } => Wire::Accept(v1::Accept { view: Some(view_to_wire(&view)) }),
         Message::Accepted { epoch } => Wire::Accepted(v1::Accepted { epoch: Some(epoch_to_wire(epoch)) }),
         Message::StartEpoch { view } => Wire::StartEpoch(v1::StartEpoch { view: Some(view_to_wire(&view)) }),
-        Message::EpochStarted { epoch, tail } => Wire::EpochStarted(v1::EpochStarted {
-            epoch: Some(epoch_to_wire(epoch)),
-            tail: Some(tail_to_wire(&tail)),
-        }),
+        Message::EpochStarted { epoch, tail } => {
+            Wire::EpochStarted(v1::EpochStarted { epoch: Some(epoch_to_wire(epoch)), tail: Some(tail_to_wire(&tail)) })
+        }
         Message::Cut { epoch, run, end, keep } => Wire::Cut(v1::Cut {
             epoch: Some(epoch_to_wire(epoch)),
             run: run.0,
@@ -112,11 +111,9 @@ fn body_to_wire(message: Message) -> Wire {
         Message::Gap { epoch, end } => {
             Wire::Gap(v1::Gap { epoch: Some(epoch_to_wire(epoch)), end: Some(position_to_wire(end)) })
         }
-        Message::Diverged { epoch, index, own } => Wire::Diverged(v1::Diverged {
-            epoch: Some(epoch_to_wire(epoch)),
-            index: index.0,
-            own: chain_to_wire(own),
-        }),
+        Message::Diverged { epoch, index, own } => {
+            Wire::Diverged(v1::Diverged { epoch: Some(epoch_to_wire(epoch)), index: index.0, own: chain_to_wire(own) })
+        }
         Message::Heartbeat { epoch, to_run, sent_at, hears_you, commit_index } => Wire::Heartbeat(v1::Heartbeat {
             epoch: Some(epoch_to_wire(epoch)),
             to_run: to_run.0,
@@ -250,7 +247,8 @@ fn prepare_from_wire(wire: v1::Prepare) -> Result<Message, Malformed> {
 
 fn testimony_to_wire(testimony: &Testimony) -> v1::Testimony {
     let (cluster, generation) = cluster_to_wire(testimony.cluster);
-    let hears = |(server, run): (crate::ServerId, RunId)| v1::testimony::Hears { server: u32::from(server.0), run: run.0 };
+    let hears =
+        |(server, run): (crate::ServerId, RunId)| v1::testimony::Hears { server: u32::from(server.0), run: run.0 };
     v1::Testimony {
         ask: testimony.ask,
         register: testimony.register.as_ref().map(register_to_wire),

@@ -197,9 +197,8 @@ pub(super) fn tail_from_wire(wire: Option<v1::Tail>) -> Result<Tail, Malformed> 
     if wire.epochs.len() > TAIL_EPOCHS_MAX {
         return Err(Malformed("tail epochs"));
     }
-    let epoch_end = |end: v1::EpochEnd| {
-        Ok(EpochEnd { epoch: epoch_from_wire(end.epoch)?, last: position_from_wire(end.last)? })
-    };
+    let epoch_end =
+        |end: v1::EpochEnd| Ok(EpochEnd { epoch: epoch_from_wire(end.epoch)?, last: position_from_wire(end.last)? });
     Ok(Tail {
         applied: position_from_wire(wire.applied)?,
         end: position_from_wire(wire.end)?,

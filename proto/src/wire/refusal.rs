@@ -123,9 +123,11 @@ pub fn sentence(refusal: &Refusal, primary_address: Option<&str>) -> String {
         Refusal::OutcomeUnknown => "the change was under way when the server lost its place, so it may or may not be \
             applied: ask again with the same request id, or read the key"
             .to_owned(),
-        Refusal::SessionExpired => "the session was closed or idle for too long: open another; an unanswered change of \
+        Refusal::SessionExpired => {
+            "the session was closed or idle for too long: open another; an unanswered change of \
             the old one may or may not be applied"
-            .to_owned(),
+                .to_owned()
+        }
         Refusal::SessionUnknown => "the session is not known here yet: ask again".to_owned(),
         Refusal::SequenceAnswered { lowest_unanswered } => format!(
             "the answer was forgotten, because the session said that it had seen all below {lowest_unanswered}: use a \
@@ -134,9 +136,11 @@ pub fn sentence(refusal: &Refusal, primary_address: Option<&str>) -> String {
         Refusal::Overloaded => "too many requests wait here: nothing was applied, ask again more slowly".to_owned(),
         Refusal::BadKey { bytes_max } => format!("the key is empty or too long: use 1 to {bytes_max} bytes"),
         Refusal::BadValue { bytes_max } => format!("the value is too large: use at most {bytes_max} bytes"),
-        Refusal::BadSequence => "the sequence is 0 or too far beyond the lowest unanswered one: count from 1, one more \
+        Refusal::BadSequence => {
+            "the sequence is 0 or too far beyond the lowest unanswered one: count from 1, one more \
             for each change"
-            .to_owned(),
+                .to_owned()
+        }
         Refusal::BadServer { reason } => (*reason).to_owned(),
         Refusal::HandOverCalledOff => {
             "the hand-over was called off because the target did not catch up in time: the primary goes on, ask again"

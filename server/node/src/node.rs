@@ -113,7 +113,8 @@ impl Node {
             proofs: Proofs::default(),
             watch: PrimaryWatch::default(),
             inquiry: None,
-            asks: 0,
+            // So that an answer to an earlier run is none to this one (docs/decisions/0005).
+            asks: birth.run.0,
             attempt: None,
             met: None,
             defer_until: None,

@@ -9,7 +9,8 @@ use heirloom_proto::{Peer, RunId, ServerId, Time};
 struct Known {
     peer: Peer,
     connected: bool,
-    connected_at: Time,
+    /// When hands were shaken last; `None` where they never were in this run of ours.
+    connected_at: Option<Time>,
     heard_at: Option<Time>,
 }
 
@@ -22,7 +23,7 @@ pub(crate) struct Peers {
 impl Peers {
     /// A stream to this run stands.
     pub(crate) fn connected(&mut self, now: Time, peer: Peer) {
-        self.known.insert(peer.server, Known { peer, connected: true, connected_at: now, heard_at: None });
+        self.known.insert(peer.server, Known { peer, connected: true, connected_at: Some(now), heard_at: None });
     }
 
     /// The stream to this run broke; true where it was the one that stood.
@@ -37,17 +38,19 @@ impl Peers {
         }
     }
 
-    /// Takes note of a message; false where it is from a run that is over, as far as is known.
+    /// Takes note of a message; false where it is not from the run that is known to live.
+    ///
+    /// Once hands were shaken with a server only another handshake makes another run of it the one that lives: a message
+    /// may be older than that, and from a run that is long over.
     pub(crate) fn heard(&mut self, now: Time, from: Peer) -> bool {
         match self.known.get_mut(&from.server) {
             Some(known) if known.peer == from => {
                 known.heard_at = Some(now);
                 true
             }
-            // The stream that stands is to another run: this is a late word of an earlier one.
-            Some(known) if known.connected => false,
+            Some(known) if known.connected_at.is_some() => false,
             Some(_) | None => {
-                let known = Known { peer: from, connected: false, connected_at: Time(0), heard_at: Some(now) };
+                let known = Known { peer: from, connected: false, connected_at: None, heard_at: Some(now) };
                 self.known.insert(from.server, known);
                 true
             }

@@ -20,6 +20,8 @@ pub(crate) struct Inquiry {
     pub(crate) ask: u64,
     pub(crate) asked_at: Time,
     pub(crate) answers: BTreeMap<ServerId, Answered>,
+    /// When a server was asked again out of turn: two that ask must not do so in answer to each other for ever.
+    again: BTreeMap<ServerId, Time>,
 }
 
 /// One server's testimony.
@@ -84,8 +86,9 @@ impl Node {
         }
         let stale = self.inquiry.as_ref().is_none_or(|inquiry| now.since(inquiry.asked_at) > self.config.suspicion);
         if stale {
-            self.asks += 1;
-            self.inquiry = Some(Inquiry { ask: self.asks, asked_at: now, answers: BTreeMap::new() });
+            self.asks = self.asks.wrapping_add(1);
+            self.inquiry =
+                Some(Inquiry { ask: self.asks, asked_at: now, answers: BTreeMap::new(), again: BTreeMap::new() });
             for server in self.others() {
                 out.send(server, Message::Question { ask: self.asks });
             }
@@ -110,8 +113,15 @@ impl Node {
             self.enrol(from.member(), out);
         }
         // It asks because it misses the primary, or its place: it may have told us otherwise a moment ago.
-        let outdated = self.inquiry.as_ref().and_then(|inquiry| inquiry.answers.get(&from.server));
-        if outdated.is_some_and(|answered| answered.testimony.hears.is_some() || answered.from != from) {
+        let heartbeat = self.config.heartbeat;
+        let Some(inquiry) = &mut self.inquiry else { return };
+        let outdated = inquiry
+            .answers
+            .get(&from.server)
+            .is_some_and(|answered| answered.testimony.hears.is_some() || answered.from != from);
+        let long_ago = inquiry.again.get(&from.server).is_none_or(|at| now.since(*at) >= heartbeat);
+        if outdated && long_ago {
+            inquiry.again.insert(from.server, now);
             self.ask_again(now, from.server, out);
         }
     }
@@ -146,7 +156,7 @@ impl Node {
         if self.cluster().is_none() {
             return self.decide_to_found(out);
         }
-        self.remember(out);
+        self.remember(now, out);
         match &self.role {
             Role::Copy(_) => self.decide_to_take_over(now, out),
             Role::Primary(_) => self.decide_to_go_on(now, out),
@@ -155,7 +165,7 @@ impl Node {
     }
 
     /// A voter that lost its register, or has restarted under the rule `survivors`, learns what all others know.
-    fn remember(&mut self, out: &mut Outbox) {
+    fn remember(&mut self, now: Time, out: &mut Outbox) {
         let amnesiac = self.register.standing == Standing::Amnesiac;
         if !amnesiac && !self.recovering {
             return;
@@ -184,12 +194,7 @@ impl Node {
         if pending {
             return;
         }
-        let promised = self.register.promised;
-        if let Role::Copy(backup) = &mut self.role {
-            backup.freeze(promised);
-        }
-        self.watch.shut_out(promised);
-        self.highest_seen = self.highest_seen.max(promised);
+        self.freeze(now, self.register.promised);
         if let Some(view) = self.register.accepted.clone() {
             self.view_stored(&view);
         }
@@ -450,6 +455,8 @@ impl Node {
         out.tell(Note::Chosen { view: mandate.view().clone(), reason });
         self.contested_since = None;
         self.defer_until = None;
+        // Whoever leads is where nobody can be ahead of it.
+        self.recovering = false;
         let at = self.wall;
         let me = self.me();
         match std::mem::replace(&mut self.role, Role::Over) {

@@ -1,1 +1,39 @@
-//! Placeholder.
+//! The simulator: whole clusters of real nodes and real client sessions in one thread, made from one seed.
+//!
+//! A world has true time, a network that loses, delays, doubles, reorders and cuts, clocks that run too fast or too slow,
+//! disks that are slow, fail, and keep any prefix of what was not synced when a process dies, servers that crash, pause,
+//! lose power and come back with or without their directory, and clients that see all this from outside. After every
+//! step the laws of PROTOCOL 12 are checked; at the end everything is mended and the cluster must become whole again.
+//! The same seed gives the same world, to the byte: the seed *is* the bug report.
+//!
+//! `cargo sim -- --seed 7 --trace` tells one world's story, `cargo sim -- --minutes 10` searches.
+//!
+//! What doesn't belong here: real processes and real time (`tests/`).
+
+mod audience;
+mod client;
+mod clock;
+mod disk;
+mod finale;
+mod hosting;
+mod inspect;
+mod laws;
+pub mod linearizable;
+mod links;
+mod network;
+mod oracle;
+mod perform;
+mod plan;
+pub mod random;
+mod run;
+mod server;
+mod sights;
+pub mod sometimes;
+mod story;
+mod trace;
+mod trouble;
+mod world;
+
+pub use laws::Violation;
+pub use plan::Shape;
+pub use run::{Options, Report, Summary, run, run_many};

@@ -158,8 +158,15 @@ impl World {
         }
     }
 
+    /// Nothing is lost any more, and hands are shaken anew: a stream through a cut breaks in the end.
     pub fn heal(&mut self) {
         self.cut.clear();
+        let peers: Vec<Peer> = self.nodes.values().map(Node::peer).collect();
+        for at in &peers {
+            for peer in peers.iter().filter(|peer| peer.server != at.server) {
+                self.queue.push_back((at.server, Event::PeerConnected { peer: *peer }));
+            }
+        }
     }
 
     /// The process is stopped: its events wait.

@@ -1,0 +1,232 @@
+//! Whom a call is sent to, in the good case and when the primary is elsewhere, silent or gone.
+
+mod desk;
+
+use std::time::Duration;
+
+use desk::{Desk, changed, epoch, found, not_primary, session_id};
+use heirloom_proto::{Refusal, Response, ServerId};
+use heirloom_session::{Input, Seat};
+
+const NOTHING: [&str; 0] = [];
+
+#[test]
+fn the_first_change_opens_a_session_and_later_ones_use_it() {
+    let mut desk = Desk::connected(3);
+    assert_eq!(desk.add("a"), ["to 0: open"]);
+    assert_eq!(desk.answer(0, Response::SessionOpened { session: session_id(1) }), ["to 0: add a as 1.1 from 1"]);
+    assert_eq!(desk.add("b"), ["to 0: add b as 1.2 from 1"]);
+    assert_eq!(desk.answer(0, changed(epoch(1, 0))), ["call 1 answered"]);
+    assert_eq!(desk.add("c"), ["to 0: add c as 1.3 from 2"]);
+}
+
+#[test]
+fn a_read_needs_no_session() {
+    let mut desk = Desk::connected(1);
+    assert_eq!(desk.read("a"), ["to 0: read a"]);
+    assert_eq!(desk.answer(0, found(epoch(1, 0))), ["call 1 answered"]);
+}
+
+#[test]
+fn nothing_is_sent_before_a_connection_stands() {
+    let mut desk = Desk::alone(3);
+    assert_eq!(desk.read("a"), NOTHING);
+    assert_eq!(desk.wait_ms(100), NOTHING);
+    assert_eq!(desk.connect(2), ["to 2: read a"]);
+}
+
+#[test]
+fn while_the_primary_is_not_known_one_scout_goes_and_the_others_wait() {
+    let mut desk = Desk::connected(3);
+    assert_eq!(desk.read("a"), ["to 0: read a"]);
+    assert_eq!(desk.read("b"), NOTHING);
+    assert_eq!(desk.refuse(0, not_primary(Some(2))), ["to 2: read a"]);
+    assert_eq!(desk.answer(2, found(epoch(1, 2))), ["call 1 answered", "to 2: read b"]);
+    assert_eq!(desk.read("c"), ["to 2: read c"]);
+}
+
+#[test]
+fn servers_are_asked_in_the_order_of_their_ids_once_they_told_them() {
+    let mut desk = Desk::alone(3);
+    for seat in 0..3 {
+        desk.step(Input::Connected { seat: Seat(seat), server: None });
+    }
+    for (seat, server) in [(0, 2), (1, 0), (2, 1)] {
+        desk.step(Input::Learnt { seat: Seat(seat), server: ServerId(server) });
+    }
+    assert_eq!(desk.read("a"), ["to 1: read a"]);
+    assert_eq!(desk.refuse(1, not_primary(None)), ["to 2: read a"]);
+    assert_eq!(desk.refuse(2, not_primary(None)), ["to 0: read a"]);
+}
+
+#[test]
+fn a_server_that_was_not_in_the_list_is_asked_once_its_address_is_learnt() {
+    let mut desk = Desk::connected(1);
+    desk.read("a");
+    desk.step(Input::Learnt { seat: Seat(1), server: ServerId(1) });
+    assert_eq!(desk.refuse(0, not_primary(Some(1))), NOTHING);
+    assert_eq!(desk.connect(1), ["to 1: read a"]);
+}
+
+#[test]
+fn an_answer_from_a_newer_epoch_says_who_leads_now() {
+    let mut desk = Desk::served(3);
+    desk.read("a");
+    desk.answer(0, found(epoch(2, 1)));
+    assert_eq!(desk.read("b"), ["to 1: read b"]);
+}
+
+#[test]
+fn a_late_answer_of_an_old_primary_does_not_lead_back_to_it() {
+    let mut desk = Desk::served(2);
+    desk.read("a");
+    let late = desk.take(0);
+    desk.wait_ms(300);
+    desk.answer(1, found(epoch(2, 1)));
+    desk.read("b");
+    desk.step(Input::Answered { attempt: late, response: found(epoch(1, 0)), server: None });
+    assert_eq!(desk.read("c"), ["to 1: read c"]);
+}
+
+#[test]
+fn a_broken_connection_leads_to_the_next_server_at_once_with_a_nudge_and_the_same_number() {
+    let mut desk = Desk::served(3);
+    assert_eq!(desk.add("a"), ["to 0: add a as 1.2 from 2"]);
+    assert_eq!(desk.break_off(0), ["nudge 1", "to 1: add a as 1.2 from 2"]);
+    assert_eq!(desk.refuse(1, not_primary(Some(0))), ["nudge 2", "to 2: add a as 1.2 from 2"]);
+    assert_eq!(desk.refuse(2, not_primary(Some(0))), NOTHING);
+    assert_eq!(desk.wait_ms(2), ["to 1: add a as 1.2 from 2"]);
+    assert_eq!(desk.answer(1, changed(epoch(2, 1))), ["call 2 answered"]);
+}
+
+#[test]
+fn all_that_was_in_flight_follows_the_scout_in_order() {
+    let mut desk = Desk::served(2);
+    desk.add("a");
+    desk.add("b");
+    desk.read("c");
+    assert_eq!(desk.break_off(0), ["nudge 1", "to 1: add a as 1.2 from 2"]);
+    assert_eq!(desk.add("d"), NOTHING);
+    assert_eq!(
+        desk.answer(1, changed(epoch(2, 1))),
+        ["call 2 answered", "to 1: add b as 1.3 from 3", "to 1: read c", "to 1: add d as 1.4 from 3"]
+    );
+}
+
+#[test]
+fn rounds_of_a_search_grow_slower_with_the_time_searched() {
+    let mut desk = Desk::served(2);
+    desk.read("a");
+    desk.break_off(0);
+    let mut rounds = 0;
+    loop {
+        desk.refuse(1, not_primary(None));
+        let searched = desk.elapsed();
+        if desk.wait()[0].starts_with("call") {
+            break;
+        }
+        let pause = desk.elapsed() - searched;
+        let longest = (searched / 8).clamp(Duration::from_millis(2), Duration::from_millis(100));
+        assert_eq!(pause, longest, "after {searched:?}");
+        rounds += 1;
+    }
+    assert!((60..90).contains(&rounds), "{rounds} rounds in 5 s");
+}
+
+#[test]
+fn an_overdue_answer_is_asked_for_at_the_next_server_too() {
+    let mut desk = Desk::served(3);
+    assert_eq!(desk.add("a"), ["to 0: add a as 1.2 from 2"]);
+    assert_eq!(desk.wait_ms(299), NOTHING);
+    assert_eq!(desk.wait_ms(1), ["nudge 1", "to 1: add a as 1.2 from 2"]);
+    assert_eq!(desk.wait_ms(300), ["nudge 2", "to 2: add a as 1.2 from 2"]);
+    assert_eq!(desk.answer(2, changed(epoch(2, 2))), ["call 2 answered"]);
+    assert_eq!(desk.add("b"), ["to 2: add b as 1.3 from 3"]);
+}
+
+#[test]
+fn the_first_of_two_answers_counts_and_the_second_does_nothing() {
+    let mut desk = Desk::served(2);
+    desk.add("a");
+    desk.wait_ms(300);
+    assert_eq!(desk.answer(1, changed(epoch(2, 1))), ["call 2 answered"]);
+    assert_eq!(desk.answer(0, changed(epoch(1, 0))), NOTHING);
+}
+
+#[test]
+fn a_slow_primary_that_another_server_vouches_for_keeps_getting_calls() {
+    let mut desk = Desk::served(3);
+    desk.add("a");
+    assert_eq!(desk.wait_ms(300), ["nudge 1", "to 1: add a as 1.2 from 2"]);
+    assert_eq!(desk.add("b"), NOTHING, "not sent into a doubtful place");
+    assert_eq!(
+        desk.refuse(1, not_primary(Some(0))),
+        ["to 0: add a as 1.2 from 2", "to 0: add b as 1.3 from 2"],
+        "the oldest again, in case that it was lost, and what has waited"
+    );
+    assert_eq!(desk.wait_ms(299), NOTHING);
+    assert_eq!(desk.answer(0, changed(epoch(1, 0))), ["call 2 answered"]);
+}
+
+#[test]
+fn a_slow_single_server_is_asked_again_and_waited_for() {
+    let mut desk = Desk::served(1);
+    desk.add("a");
+    assert_eq!(desk.wait_ms(300), ["to 0: add a as 1.2 from 2"]);
+    assert_eq!(desk.add("b"), ["to 0: add b as 1.3 from 2"]);
+    assert_eq!(desk.answer(0, changed(epoch(1, 0))), ["call 2 answered"]);
+}
+
+#[test]
+fn a_planned_hand_over_is_followed_without_an_error() {
+    let mut desk = Desk::served(3);
+    desk.add("a");
+    desk.add("b");
+    assert_eq!(desk.refuse(0, not_primary(Some(2))), ["to 2: add a as 1.2 from 2"]);
+    assert_eq!(desk.refuse(0, not_primary(Some(2))), NOTHING);
+    assert_eq!(desk.answer(2, changed(epoch(2, 2))), ["call 2 answered", "to 2: add b as 1.3 from 3"]);
+    assert_eq!(desk.answer(2, changed(epoch(2, 2))), ["call 3 answered"]);
+}
+
+#[test]
+fn a_server_forwards_when_the_primary_that_all_name_can_not_be_reached_from_here() {
+    let mut desk = Desk::connected(2);
+    desk.break_off(0);
+    assert_eq!(desk.read("a"), ["to 1: read a"]);
+    let mut asked = Vec::new();
+    while asked != ["to 1: read a (forward)"] {
+        assert!(desk.elapsed() < Duration::from_millis(400), "forwards soon after an answer would be overdue");
+        desk.refuse(1, not_primary(Some(0)));
+        asked = desk.wait();
+    }
+    assert_eq!(desk.answer(1, found(epoch(1, 0))), ["call 1 answered"]);
+    assert_eq!(desk.read("b"), ["to 1: read b (forward)"]);
+    desk.connect(0);
+    assert_eq!(desk.answer(1, found(epoch(1, 0))), ["call 2 answered"]);
+    assert_eq!(desk.read("c"), ["to 0: read c"], "directly, as soon as it can be reached");
+}
+
+#[test]
+fn an_overloaded_server_is_given_a_pause_that_grows() {
+    let mut desk = Desk::served(1);
+    desk.read("a");
+    for pause in [2, 4, 8, 16, 32, 64, 100, 100] {
+        assert_eq!(desk.refuse(0, Refusal::Overloaded), NOTHING);
+        assert_eq!(desk.wait_ms(pause - 1), NOTHING);
+        assert_eq!(desk.wait_ms(1), ["to 0: read a"]);
+    }
+    desk.answer(0, found(epoch(1, 0)));
+    desk.read("b");
+    desk.refuse(0, Refusal::Overloaded);
+    assert_eq!(desk.wait_ms(2), ["to 0: read b"], "after an answer it begins anew");
+}
+
+#[test]
+fn a_call_after_a_long_silence_starts_a_fresh_search() {
+    let mut desk = Desk::served(2);
+    desk.break_off(0);
+    assert_eq!(desk.wait_ms(3_600_000), NOTHING, "nobody waits, so nobody is asked");
+    assert_eq!(desk.read("a"), ["nudge 1", "to 1: read a"]);
+    desk.refuse(1, not_primary(None));
+    assert_eq!(desk.wait_ms(2), ["to 1: read a"]);
+}

@@ -1,0 +1,142 @@
+//! A client of a world: the real session, and somebody who uses it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use heirloom_proto::{Change, Response, ServerId, Time};
+use heirloom_session::{CallId, Failure, Input, Outcome, Output, Seat, Session};
+
+use crate::clock::Instant;
+use crate::linearizable::{self, Call, Operation};
+use crate::random::Random;
+
+/// A call that has not ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Pending {
+    pub key: Bytes,
+    pub call: Call,
+    pub called_at: Instant,
+}
+
+/// What a client came to know when a call ended.
+#[derive(Clone, Debug)]
+pub(crate) enum Ended {
+    /// For the history of the key.
+    Seen(Bytes, Operation),
+    /// Certainly nothing was changed.
+    NotApplied(Pending),
+}
+
+/// One client.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub name: u64,
+    pub session: Session,
+    /// Which server sits at each seat: clients need not be told the servers in the order of their ids.
+    pub seats: Vec<ServerId>,
+    /// By server: the number of the connection that stands.
+    pub connections: Vec<Option<u64>>,
+    /// By server: cut off from it.
+    pub cut: Vec<bool>,
+    pub pending: BTreeMap<CallId, Pending>,
+    pub calls: u64,
+    pub wake_for: Option<Time>,
+    pub wake_number: u64,
+    pub answered: u64,
+    pub unknown: u64,
+    pub refused: u64,
+}
+
+impl Client {
+    pub(crate) fn new(name: u64, seats: Vec<ServerId>) -> Self {
+        let servers = seats.len();
+        Self {
+            name,
+            session: Session::new(servers),
+            seats,
+            connections: vec![None; servers],
+            cut: vec![false; servers],
+            pending: BTreeMap::new(),
+            calls: 0,
+            wake_for: None,
+            wake_number: 0,
+            answered: 0,
+            unknown: 0,
+            refused: 0,
+        }
+    }
+
+    pub(crate) fn seat_of(&self, server: ServerId) -> Seat {
+        let place = self.seats.iter().position(|seated| *seated == server).expect("each server has a seat");
+        Seat(u16::try_from(place).expect("few servers"))
+    }
+
+    pub(crate) fn server_at(&self, seat: Seat) -> ServerId {
+        self.seats[usize::from(seat.0)]
+    }
+
+    /// Begins a call drawn at random; unique values tell every add from all others.
+    pub(crate) fn ask(&mut self, now: Instant, random: &mut Random, keys: u64, patience: Instant) -> Vec<Output> {
+        let key = Bytes::from(format!("k{}", random.below(keys)));
+        let call = match random.weighted(&[45, 8, 47]) {
+            0 => Call::Add(Bytes::from(format!("c{}-{}", self.name, self.calls))),
+            1 => Call::Delete,
+            _ => Call::Read,
+        };
+        self.begin(now, key, call, patience)
+    }
+
+    /// Begins this call.
+    pub(crate) fn begin(&mut self, now: Instant, key: Bytes, call: Call, patience: Instant) -> Vec<Output> {
+        self.calls += 1;
+        let id = CallId(self.calls);
+        let operation = match &call {
+            Call::Add(value) => {
+                heirloom_session::Operation::Change(Change::Add { key: key.clone(), value: value.clone() })
+            }
+            Call::Delete => heirloom_session::Operation::Change(Change::Delete { key: key.clone() }),
+            Call::Read => heirloom_session::Operation::Read { key: key.clone() },
+        };
+        self.pending.insert(id, Pending { key, call, called_at: now });
+        self.session.step(Time(now), Input::Call { call: id, operation, deadline: Time(now + patience) })
+    }
+
+    /// Takes the end of a call.
+    pub(crate) fn ended(&mut self, now: Instant, call: CallId, outcome: &Outcome) -> Ended {
+        let pending = self.pending.remove(&call).expect("a call ends once");
+        match outcome {
+            Ok(answer) => {
+                self.answered += 1;
+                let outcome = match &answer.response {
+                    Response::Changed { existed, .. } => linearizable::Outcome::Changed { existed: *existed },
+                    Response::Found { value, .. } => linearizable::Outcome::Found(value.clone()),
+                    Response::NotFound { .. } => linearizable::Outcome::NotFound,
+                    Response::SessionOpened { .. }
+                    | Response::SessionClosed
+                    | Response::Promoted { .. }
+                    | Response::Fenced => panic!("not an answer to {pending:?}: {answer:?}"),
+                };
+                self.seen(pending, Some((now, outcome)))
+            }
+            Err(Failure::NotApplied(_)) => {
+                self.refused += 1;
+                Ended::NotApplied(pending)
+            }
+            Err(Failure::Unknown(_)) => {
+                self.unknown += 1;
+                self.seen(pending, None)
+            }
+        }
+    }
+
+    /// The client is gone: what it had asked stays unknown.
+    pub(crate) fn abandon(&mut self) -> Vec<Ended> {
+        let pending = std::mem::take(&mut self.pending);
+        pending.into_values().map(|pending| self.seen(pending, None)).collect()
+    }
+
+    fn seen(&self, pending: Pending, returned: Option<(Instant, linearizable::Outcome)>) -> Ended {
+        let Pending { key, call, called_at } = pending;
+        Ended::Seen(key, Operation { client: self.name, call, called_at, returned })
+    }
+}

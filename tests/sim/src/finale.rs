@@ -1,0 +1,165 @@
+//! The end of a world: everything is mended, and the cluster must become whole again (law 11).
+
+use bytes::Bytes;
+use heirloom_proto::{ServerId, VoterKind};
+
+use crate::clock::{Instant, MILLISECOND, SECOND};
+use crate::inspect::Inspect;
+use crate::laws::Violation;
+use crate::linearizable::Call;
+use crate::plan::Wipes;
+use crate::world::World;
+
+/// How long the cluster may take to become whole.
+const PATIENCE: Instant = 90 * SECOND;
+/// How long it must stay whole.
+const SETTLED: Instant = 500 * MILLISECOND;
+
+impl World {
+    /// Everything is mended, all servers are started, and the laws of a quiet world are checked.
+    pub(crate) fn end(&mut self) {
+        self.mend();
+        if self.becomes_whole() {
+            self.last_calls();
+        }
+        if self.violation.is_none()
+            && let Err(fault) = self.history.check()
+        {
+            self.broke(Violation { law: 7, what: fault.to_string() });
+        }
+    }
+
+    /// Waits for the cluster to be whole for a while; false where that may never be.
+    fn becomes_whole(&mut self) -> bool {
+        let give_up = self.now + PATIENCE;
+        let mut whole_since = None;
+        loop {
+            self.run_until(self.now + 50 * MILLISECOND);
+            if self.violation.is_some() {
+                return false;
+            }
+            let Some(why) = self.unwhole() else {
+                if self.now >= *whole_since.get_or_insert(self.now) + SETTLED {
+                    return true;
+                }
+                continue;
+            };
+            whole_since = None;
+            if self.now > give_up {
+                if self.stuck_is_fine.is_none() {
+                    self.broke(Violation { law: 11, what: format!("not whole after {} s: {why}", PATIENCE / SECOND) });
+                }
+                return false;
+            }
+        }
+    }
+
+    fn mend(&mut self) {
+        self.trace.note(self.now, || "## all is mended".to_owned());
+        self.healed = true;
+        self.resting = true;
+        if self.plan.wipes == Wipes::Wild && self.servers.iter().any(|server| server.ever_wiped) {
+            self.stuck_is_fine = Some("directories were emptied at any time");
+        }
+        self.plan.lost = 0;
+        self.plan.doubled = 0;
+        self.plan.late = 0;
+        self.plan.late_deadlines = 0;
+        self.network.heal_all();
+        for client in &mut self.clients {
+            client.cut.fill(false);
+        }
+        for id in self.plan.servers() {
+            let now = self.now;
+            let server = self.server_mut(id);
+            server.slow_disk_until = 0;
+            server.crash_within_step = None;
+            if server.is_paused() {
+                server.paused_until = Some(now);
+                self.after(0, crate::world::Occurrence::Resume { server: id });
+            }
+            let delay = self.random.below(300 * MILLISECOND);
+            if self.server(id).is_off() {
+                self.start_later(id, delay);
+            }
+        }
+    }
+
+    /// What is missing for the cluster to be whole; `None` where nothing is.
+    fn unwhole(&self) -> Option<String> {
+        let leaders: Vec<ServerId> = self
+            .servers
+            .iter()
+            .filter(|server| server.process().is_some_and(|process| process.node.leads().is_some()))
+            .map(|server| server.id)
+            .collect();
+        let [leader] = leaders[..] else { return Some(format!("the servers that lead are {leaders:?}")) };
+        let primary = self.server(leader);
+        let process = primary.process().expect("it leads");
+        let status = process.node.status(primary.clock.read(self.now));
+        for server in self.servers.iter().filter(|server| server.config.kind() == VoterKind::Data) {
+            if !status.in_sync.contains(&server.disk.member()) {
+                return Some(format!("server {} is not a member of {:?}", server.id, status.in_sync));
+            }
+            let Some(other) = server.process() else { return Some(format!("server {} does not run", server.id)) };
+            if other.node.applied() != process.node.applied() {
+                return Some(format!(
+                    "server {} has applied {:?}, the primary {:?}",
+                    server.id,
+                    other.node.applied(),
+                    process.node.applied()
+                ));
+            }
+        }
+        if process.node.log_end() != process.node.applied().map(|(applied, _)| applied) {
+            return Some("prepared entries are not committed".to_owned());
+        }
+        None
+    }
+
+    /// A new client writes once and reads every key: what was acknowledged must be there.
+    fn last_calls(&mut self) {
+        let place = self.new_client();
+        let patience = 20 * SECOND;
+        let mut calls = vec![(Bytes::from_static(b"k0"), Call::Add(Bytes::from_static(b"the last word")))];
+        calls.extend((0..self.plan.keys).map(|key| (Bytes::from(format!("k{key}")), Call::Read)));
+        for (key, call) in calls {
+            let outputs = self.clients[place].begin(self.now, key, call, patience);
+            self.client_does(place, outputs);
+            let give_up = self.now + patience + SECOND;
+            while !self.clients[place].pending.is_empty() && self.now < give_up && self.violation.is_none() {
+                self.run_until(self.now + MILLISECOND);
+            }
+        }
+        let expected = self.plan.keys + 1;
+        let answered = self.clients[place].answered;
+        if answered != expected && self.violation.is_none() {
+            self.broke(Violation { law: 11, what: format!("a whole cluster answered {answered} of {expected} calls") });
+        }
+        if self.becomes_whole() {
+            self.dictionaries_are_equal();
+        }
+        // Those whose outcome is open when the world ends.
+        for place in 0..self.clients.len() {
+            for ended in self.clients[place].abandon() {
+                if let crate::client::Ended::Seen(key, operation) = ended {
+                    self.history.note(&key, operation);
+                }
+            }
+        }
+    }
+
+    /// Law 3, looked at entry by entry: equal digests must mean equal dictionaries.
+    fn dictionaries_are_equal(&mut self) {
+        let mut contents = self.servers.iter().filter_map(|server| {
+            let copy = server.process()?.node.copy()?;
+            let entries: Vec<_> = copy.dictionary().iter().map(|(key, stored)| (key.clone(), stored.clone())).collect();
+            Some((server.id, entries))
+        });
+        let Some((first, expected)) = contents.next() else { return };
+        let other = contents.find(|(_, entries)| *entries != expected).map(|(other, _)| other);
+        if let Some(other) = other {
+            self.broke(Violation { law: 3, what: format!("servers {first} and {other} keep different dictionaries") });
+        }
+    }
+}

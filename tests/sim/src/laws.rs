@@ -1,0 +1,331 @@
+//! What must hold at every step, numbered as in PROTOCOL 12; then what the architecture adds.
+//!
+//! | law | says |
+//! |---|---|
+//! | 1 | one view per epoch |
+//! | 2 | a committed entry is in the log of every member of every later accepted view |
+//! | 3 | applied sequences are prefixes of one another; equal applied index, equal digest |
+//! | 4 | no acknowledged write lost, none applied twice, nothing prepared ever read, *not applied* is true |
+//! | 5 | truncation never reaches a committed entry |
+//! | 6 | one entry an index; no commit of a newer epoch while a lease of an older one is valid outside the new view |
+//! | 7 | linearizable per key |
+//! | 8 | no view below `min_copies` |
+//! | 9 | nothing is said before it is durable (ARCHITECTURE, wall 3) |
+//! | 10 | the node does not spin, answers no caller twice, and keeps to its ports |
+//! | 11 | when all is healed, the cluster becomes whole again |
+//! | 12 | no assertion of the core fails |
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use heirloom_proto::{Action, Epoch, LogIndex, Member, Message, Note, Position, Record, Response, ServerId, View};
+
+use crate::clock::Instant;
+use crate::inspect::Inspect;
+use crate::oracle::Oracle;
+use crate::server::{Caller, Server};
+
+/// A law that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Its number.
+    pub law: u8,
+    /// What was seen.
+    pub what: String,
+}
+
+impl Violation {
+    pub(crate) fn of<T>(law: u8, what: String) -> Result<T, Self> {
+        Err(Self { law, what })
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "law {}: {}", self.law, self.what)
+    }
+}
+
+/// What the laws remember of a world.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Laws {
+    pub oracle: Oracle,
+    /// Every view that anybody has accepted.
+    views: BTreeMap<Epoch, View>,
+    /// How much of the committed log each store must have, because a later view counts on it.
+    must_have: BTreeMap<Member, LogIndex>,
+    /// The highest epoch of which a proposer said that its view was chosen.
+    chosen: Option<Epoch>,
+    min_copies: usize,
+}
+
+type Checked = Result<(), Violation>;
+
+impl Laws {
+    pub(crate) fn new(min_copies: usize) -> Self {
+        Self { min_copies, ..Self::default() }
+    }
+
+    /// All laws that a step of this server can break.
+    pub(crate) fn after_step(
+        &mut self,
+        servers: &[Server],
+        stepped: ServerId,
+        now: Instant,
+        actions: &[Action],
+    ) -> Checked {
+        let server = &servers[usize::from(stepped.0)];
+        self.applied(servers, server, now)?;
+        self.accepted(servers, server)?;
+        self.kept(server)?;
+        let mut log_records = 0;
+        for action in actions {
+            match action {
+                Action::Send { message, .. } => said(server, message)?,
+                Action::Persist { record, .. } => {
+                    log_records += u32::from(matches!(record, Record::Append(_) | Record::Cut { .. }));
+                    self.cut(server, record)?;
+                }
+                Action::NoteProgress { commit, .. } => {
+                    if *commit > server.disk.end() {
+                        return Violation::of(
+                            9,
+                            format!("server {stepped} notes commit {commit} beyond its durable log"),
+                        );
+                    }
+                }
+                Action::Respond { token, result } => {
+                    let process = server.process().expect("it has stepped");
+                    let Some(waiting) = process.callers.get(token) else {
+                        return Violation::of(10, format!("server {stepped} answers {token:?}, which does not wait"));
+                    };
+                    if let (Ok(response), Caller::Client { .. }) = (result, waiting.caller) {
+                        self.answered(servers, stepped, response)?;
+                    }
+                }
+                Action::Tell(Note::Chosen { view, .. }) => {
+                    self.view(servers, view)?;
+                    self.chosen = self.chosen.max(Some(view.epoch));
+                }
+                Action::Probe { .. } | Action::Tell(_) | Action::Halt(_) => {}
+            }
+        }
+        if log_records > 1 {
+            return Violation::of(10, format!("server {stepped} gives {log_records} log records in one step"));
+        }
+        Ok(())
+    }
+
+    /// The newest view that anybody has accepted.
+    pub(crate) fn newest_view(&self) -> Option<&View> {
+        self.views.values().next_back()
+    }
+
+    /// Whether every view that is in force or may still come to be has a member elsewhere.
+    pub(crate) fn survive_without(&self, server: ServerId) -> bool {
+        let Some(chosen) = self.chosen else { return false };
+        self.views.range(chosen..).all(|(_, view)| view.in_sync.iter().any(|member| member.server != server))
+    }
+
+    /// Laws 3 and 6: new entries join the committed log, old ones are the same.
+    fn applied(&mut self, servers: &[Server], server: &Server, now: Instant) -> Checked {
+        let Some(process) = server.process() else { return Ok(()) };
+        let Some((applied, digest)) = process.node.applied() else { return Ok(()) };
+        let committed_before = self.oracle.end();
+        let mut by = None;
+        while self.oracle.end() < applied {
+            let index = self.oracle.end().next();
+            let (Some(entry), Some(position)) = (process.node.entry(index), process.node.position_at(index)) else {
+                return Violation::of(3, format!("server {} applied {applied} and has no {index}", server.id));
+            };
+            let by = *by.get_or_insert_with(|| {
+                let accepted = process.node.votes().map(heirloom_proto::Register::accepted_epoch);
+                process.node.leads().or(accepted).unwrap_or(Epoch::NONE)
+            });
+            self.oracle.commit(entry, position.hash, by)?;
+        }
+        if process.node.position_at(applied) != self.oracle.position_at(applied) {
+            return Violation::of(3, format!("server {} applied another sequence up to {applied}", server.id));
+        }
+        self.oracle.digest(applied, digest)?;
+        if let Some(by) = by {
+            self.commits(servers, server, by, committed_before, now)?;
+        }
+        Ok(())
+    }
+
+    /// Laws 2 and 6 at the moment of a commit.
+    fn commits(&mut self, servers: &[Server], server: &Server, by: Epoch, before: LogIndex, now: Instant) -> Checked {
+        let later: Vec<View> =
+            self.views.range(by..).filter(|(epoch, _)| **epoch > by).map(|(_, view)| view.clone()).collect();
+        for view in later {
+            self.inherits(servers, &view)?;
+        }
+        let Some(view) = self.views.get(&by) else { return Ok(()) };
+        for other in servers {
+            let Some(process) = other.process() else { continue };
+            if other.id == server.id || view.has(other.disk.member()) {
+                continue;
+            }
+            let status = process.node.status(other.clock.read(now));
+            if status.epoch < by && status.lease.is_some_and(|left| !left.is_zero()) {
+                return Violation::of(
+                    6,
+                    format!(
+                        "server {} committed {} to {} in epoch {by} while server {} holds a lease of {} for another {:?}",
+                        server.id,
+                        before.next(),
+                        self.oracle.end(),
+                        other.id,
+                        status.epoch,
+                        status.lease
+                    ),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the view that a server has accepted.
+    fn accepted(&mut self, servers: &[Server], server: &Server) -> Checked {
+        let accepted =
+            server.process().and_then(|process| process.node.votes()).and_then(|register| register.accepted.as_ref());
+        match accepted {
+            Some(view) => self.view(servers, view),
+            None => Ok(()),
+        }
+    }
+
+    /// Laws 1, 2 and 8 of a view.
+    fn view(&mut self, servers: &[Server], view: &View) -> Checked {
+        if let Some(known) = self.views.get(&view.epoch) {
+            if known != view {
+                return Violation::of(1, format!("two views of one epoch: {known:?} and {view:?}"));
+            }
+            return Ok(());
+        }
+        if view.in_sync.len() < self.min_copies {
+            return Violation::of(8, format!("fewer than {} members: {view:?}", self.min_copies));
+        }
+        self.views.insert(view.epoch, view.clone());
+        self.inherits(servers, view)
+    }
+
+    /// Law 2: what was committed before this view is in the log of each of its members.
+    fn inherits(&mut self, servers: &[Server], view: &View) -> Checked {
+        let end = self.oracle.end_before(view.epoch);
+        for member in &view.in_sync {
+            let must_have = self.must_have.entry(*member).or_default();
+            *must_have = (*must_have).max(end);
+            let server = &servers[usize::from(member.server.0)];
+            if server.disk.member() == *member && self.copy_at(server, end) != self.oracle.position_at(end) {
+                return Violation::of(
+                    2,
+                    format!(
+                        "{end} was committed before {}, and its member {} lacks it: {view:?}",
+                        view.epoch, member.server
+                    ),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Law 2 for all time: a store keeps what a view counts on.
+    fn kept(&self, server: &Server) -> Checked {
+        let Some(must_have) = self.must_have.get(&server.disk.member()) else { return Ok(()) };
+        if self.copy_at(server, *must_have) != self.oracle.position_at(*must_have) {
+            return Violation::of(2, format!("server {} no longer has the committed log up to {must_have}", server.id));
+        }
+        Ok(())
+    }
+
+    /// The prefix of a server's log, in memory while it runs and durable otherwise.
+    fn copy_at(&self, server: &Server, index: LogIndex) -> Option<Position> {
+        match server.process() {
+            Some(process) if process.node.copy().is_some() => process.node.position_at(index),
+            Some(_) | None => server.disk.position_at(index),
+        }
+    }
+
+    /// Law 5: no entry that is committed anywhere is cut.
+    fn cut(&self, server: &Server, record: &Record) -> Checked {
+        let Record::Cut { keep } = record else { return Ok(()) };
+        let first_lost = keep.next();
+        let durable = server.disk.position_at(first_lost);
+        if durable.is_some() && durable == self.oracle.position_at(first_lost) {
+            return Violation::of(5, format!("server {} cuts behind {keep}, and {first_lost} is committed", server.id));
+        }
+        Ok(())
+    }
+
+    /// Law 4: what a client is told is committed, on as many copies as it is told.
+    fn answered(&self, servers: &[Server], by: ServerId, response: &Response) -> Checked {
+        match response {
+            Response::Found { value, .. } => {
+                if !self.oracle.has_value(value) {
+                    return Violation::of(
+                        4,
+                        format!("server {by} answers a read with {value:?}, which is not committed"),
+                    );
+                }
+            }
+            Response::Changed { copies, .. } => {
+                let end = self.oracle.end();
+                if (*copies as usize) < self.min_copies.min(servers.len()) {
+                    return Violation::of(
+                        8,
+                        format!("server {by} answers a change at {copies} copies; committed is {end}"),
+                    );
+                }
+            }
+            Response::NotFound { .. }
+            | Response::SessionOpened { .. }
+            | Response::SessionClosed
+            | Response::Promoted { .. }
+            | Response::Fenced => {}
+        }
+        Ok(())
+    }
+}
+
+/// Law 9: a server says of itself only what is durable.
+fn said(server: &Server, message: &Message) -> Checked {
+    let register = server.disk.register();
+    let promised = register.map_or(Epoch::NONE, |register| register.promised);
+    let accepted = register.map_or(Epoch::NONE, heirloom_proto::Register::accepted_epoch);
+    let durable = match message {
+        Message::Promise { epoch } | Message::Promised { epoch, .. } => promised >= *epoch,
+        Message::EpochStarted { epoch, tail } => {
+            promised >= *epoch && server.disk.position_at(tail.applied.index) == Some(tail.applied)
+        }
+        Message::Accept { view } => accepted >= view.epoch,
+        Message::Accepted { epoch } => accepted >= *epoch,
+        Message::StartEpoch { view } => accepted >= view.epoch,
+        Message::Confirm { position, .. } => server.disk.position_at(position.index) == Some(*position),
+        // It may not have heard yet that more is durable.
+        Message::Testimony(testimony) => testimony
+            .register
+            .as_ref()
+            .is_none_or(|told| told.promised <= promised && told.accepted_epoch() <= accepted),
+        Message::Echo { epoch, confirmed, .. } => {
+            promised >= *epoch && server.disk.position_at(confirmed.index) == Some(*confirmed)
+        }
+        Message::Question { .. }
+        | Message::Enrol { .. }
+        | Message::HigherPromise { .. }
+        | Message::Cut { .. }
+        | Message::Prepare { .. }
+        | Message::Gap { .. }
+        | Message::Diverged { .. }
+        | Message::Heartbeat { .. }
+        | Message::Idle { .. }
+        | Message::HandOver { .. }
+        | Message::StillPromised { .. }
+        | Message::NothingHigher { .. } => true,
+    };
+    if durable {
+        return Ok(());
+    }
+    Violation::of(9, format!("server {} says {message:?} over {register:?}", server.id))
+}

@@ -1,0 +1,110 @@
+//! What only somebody outside of the world knows: which entries have ever been committed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use heirloom_proto::{ChainHash, Digest, Effect, Epoch, LogIndex, Position, Sealed, SessionId};
+
+use crate::laws::Violation;
+
+/// One entry that some server has applied.
+#[derive(Clone, Debug)]
+pub(crate) struct Committed {
+    pub hash: ChainHash,
+    /// The epoch of whoever committed it, which may be later than the entry's own.
+    pub by: Epoch,
+    pub digest: Option<Digest>,
+}
+
+/// The committed log of the world.
+///
+/// **Invariants:** only grows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Oracle {
+    entries: Vec<Committed>,
+    requests: BTreeMap<(SessionId, u64), LogIndex>,
+    values: BTreeMap<Bytes, LogIndex>,
+    /// Values of which a client was told that they are not applied and never will be.
+    not_applied: BTreeSet<Bytes>,
+}
+
+impl Oracle {
+    pub(crate) fn end(&self) -> LogIndex {
+        LogIndex(self.entries.len() as u64)
+    }
+
+    /// The committed prefix of this length.
+    pub(crate) fn position_at(&self, index: LogIndex) -> Option<Position> {
+        if index == LogIndex::ZERO {
+            return Some(Position::START);
+        }
+        self.committed(index).map(|committed| Position { index, hash: committed.hash })
+    }
+
+    /// The longest prefix that was committed before this epoch.
+    pub(crate) fn end_before(&self, epoch: Epoch) -> LogIndex {
+        // Epochs of commits only go up along the log: an inherited prefix is committed before what follows.
+        LogIndex(self.entries.partition_point(|committed| committed.by < epoch) as u64)
+    }
+
+    fn committed(&self, index: LogIndex) -> Option<&Committed> {
+        self.entries.get(usize::try_from(index.0).ok()?.checked_sub(1)?)
+    }
+
+    /// Takes the next committed entry.
+    pub(crate) fn commit(&mut self, entry: &Sealed, hash: ChainHash, by: Epoch) -> Result<(), Violation> {
+        let index = self.end().next();
+        if entry.index() != index {
+            return Violation::of(3, format!("entry {} was applied in the place of {index}", entry.index()));
+        }
+        if let Some(last) = self.entries.last().filter(|last| last.by > by) {
+            return Violation::of(6, format!("{index} was committed by {by}, but the one before by {}", last.by));
+        }
+        if let Some(origin) = entry.entry().origin {
+            let before = self.requests.insert((origin.session, origin.sequence), index);
+            if let Some(before) = before {
+                return Violation::of(4, format!("request {origin:?} was carried out at {before} and at {index}"));
+            }
+        }
+        for effect in &entry.entry().effects {
+            if let Effect::Put { value, .. } = effect {
+                if self.not_applied.contains(value) {
+                    return Violation::of(4, format!("{value:?} was called not applied and was committed at {index}"));
+                }
+                if let Some(before) = self.values.insert(value.clone(), index) {
+                    return Violation::of(4, format!("{value:?} was added at {before} and again at {index}"));
+                }
+            }
+        }
+        self.entries.push(Committed { hash, by, digest: None });
+        Ok(())
+    }
+
+    /// Compares the digest of a state with that of every other server that was at the same index.
+    pub(crate) fn digest(&mut self, index: LogIndex, digest: Digest) -> Result<(), Violation> {
+        let Some(committed) =
+            usize::try_from(index.0).ok().and_then(|place| self.entries.get_mut(place.checked_sub(1)?))
+        else {
+            return Ok(());
+        };
+        let expected = *committed.digest.get_or_insert(digest);
+        if expected != digest {
+            return Violation::of(3, format!("two states at {index}: digests {digest} and {expected}"));
+        }
+        Ok(())
+    }
+
+    /// Whether this value was committed.
+    pub(crate) fn has_value(&self, value: &Bytes) -> bool {
+        self.values.contains_key(value)
+    }
+
+    /// A client was told that its add has no effect.
+    pub(crate) fn not_applied(&mut self, value: &Bytes) -> Result<(), Violation> {
+        if let Some(index) = self.values.get(value) {
+            return Violation::of(4, format!("{value:?} was committed at {index} and called not applied"));
+        }
+        self.not_applied.insert(value.clone());
+        Ok(())
+    }
+}

@@ -1,0 +1,129 @@
+//! One server of a world: its host, its disk, its clock and, while it runs, its process.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use heirloom_node::Node;
+use heirloom_proto::{Event, NodeConfig, Request, RunId, ServerId, Time, Token};
+use heirloom_session::Attempt;
+
+use crate::clock::{Clock, Instant};
+use crate::disk::Disk;
+
+/// Counts the runs of a world in the order of their beginning, which their ids do not tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Birthday(pub(crate) u64);
+
+/// Whether anything runs.
+#[derive(Debug)]
+pub(crate) enum State {
+    /// No process; the host may refuse connections, or be dead silent.
+    Off { host_up: bool },
+    /// The process lives and is between two runs of the node.
+    Between,
+    /// A run of the node.
+    Running(Box<Process>),
+}
+
+/// Who waits for an answer of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// A client; `server` is where it asked, which may have forwarded.
+    Client { client: usize, server: ServerId, connection: u64, attempt: Attempt, forward: bool },
+    /// The operator, who promotes and fences.
+    Operator,
+}
+
+/// A request that a node has not answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Waiting {
+    pub caller: Caller,
+    pub request: Request,
+}
+
+/// One run of a node and what its runtime keeps for it.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub node: Node,
+    pub run: RunId,
+    pub born: Birthday,
+    /// By server: to which run a stream stands.
+    pub streams: Vec<Option<Birthday>>,
+    /// By server: with which runs hands were shaken.
+    pub met: Vec<BTreeSet<Birthday>>,
+    /// An answer to anybody else is one too many.
+    pub callers: BTreeMap<Token, Waiting>,
+    /// For which deadline a wake-up is on its way, and its number: others are void.
+    pub wake_for: Option<Time>,
+    pub wake_number: u64,
+    pub flush_on_its_way: bool,
+    /// How many deadlines in a row left a deadline that was over already.
+    pub idle_deadlines: u32,
+}
+
+impl Process {
+    pub(crate) fn new(node: Node, run: RunId, born: Birthday, servers: usize) -> Self {
+        Self {
+            node,
+            run,
+            born,
+            streams: vec![None; servers],
+            met: vec![BTreeSet::new(); servers],
+            callers: BTreeMap::new(),
+            wake_for: None,
+            wake_number: 0,
+            flush_on_its_way: false,
+            idle_deadlines: 0,
+        }
+    }
+}
+
+/// One server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub id: ServerId,
+    pub config: NodeConfig,
+    pub clock: Clock,
+    pub disk: Disk,
+    pub state: State,
+    /// While it is stopped nothing is stepped; what comes waits in `inbox`.
+    pub paused_until: Option<Instant>,
+    pub inbox: VecDeque<Event>,
+    pub slow_disk_until: Instant,
+    pub disk_failed: bool,
+    /// After how many performed actions of the next step the process is killed.
+    pub crash_within_step: Option<u64>,
+    /// A start is on its way.
+    pub start_due: bool,
+    /// Set when the directory was emptied, until it is a member again.
+    pub wiped: bool,
+    pub ever_wiped: bool,
+}
+
+impl Server {
+    pub(crate) fn process(&self) -> Option<&Process> {
+        match &self.state {
+            State::Running(process) => Some(process),
+            State::Off { .. } | State::Between => None,
+        }
+    }
+
+    pub(crate) fn process_mut(&mut self) -> Option<&mut Process> {
+        match &mut self.state {
+            State::Running(process) => Some(process),
+            State::Off { .. } | State::Between => None,
+        }
+    }
+
+    /// The process, where it is the run that began then.
+    pub(crate) fn process_of(&mut self, born: Birthday) -> Option<&mut Process> {
+        self.process_mut().filter(|process| process.born == born)
+    }
+
+    pub(crate) fn is_off(&self) -> bool {
+        matches!(self.state, State::Off { .. })
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused_until.is_some()
+    }
+}
