@@ -64,8 +64,10 @@ impl Primary {
         if self.frozen || !self.unsettled.is_empty() {
             return;
         }
-        let confirmed =
-            self.others().map(|(_, copy)| copy.confirmed).fold(self.replica.durable_end(), LogIndex::min);
+        let confirmed = self
+            .others()
+            .map(|(member, copy)| if copy.is(member) { copy.confirmed } else { LogIndex::ZERO })
+            .fold(self.replica.durable_end(), LogIndex::min);
         if confirmed < self.marker || confirmed <= self.replica.applied_index() {
             return;
         }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use heirloom_proto::{LogIndex, Peer, Time};
+use heirloom_proto::{LogIndex, Member, Peer, Time};
 
 /// Where the start of the epoch stands for one copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +65,11 @@ impl Copy {
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
         }
+    }
+
+    /// Whether it is this member: the same server with another store is another one, whatever it confirms.
+    pub(crate) fn is(&self, member: Member) -> bool {
+        self.peer.is_some_and(|peer| peer.member() == member)
     }
 
     /// Whether it works in this epoch.

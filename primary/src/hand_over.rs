@@ -37,7 +37,7 @@ impl Primary {
         if self.hand_over.is_some() || self.frozen || !self.serves() {
             return refuse(out, "the members are changing just now: try again");
         }
-        let run = self.others().find(|(member, copy)| member.server == target && copy.works());
+        let run = self.others().find(|(member, copy)| member.server == target && copy.is(*member) && copy.works());
         let Some(run) = run.and_then(|(_, copy)| copy.peer).map(|peer| peer.run) else {
             return refuse(out, "it is not a member of the view now: wait until `heirloom status` shows it as backup");
         };

@@ -56,7 +56,7 @@ impl Primary {
             Some("proven dead")
         } else if copy.phase == Phase::Differs {
             Some("differs")
-        } else if copy.peer.is_some_and(|peer| peer.store != member.store) {
+        } else if copy.peer.is_some() && !copy.is(member) {
             Some("came back with another store")
         } else if setting.now.since(copy.heard_at) > suspicion {
             Some("silent")

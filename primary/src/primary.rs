@@ -181,10 +181,12 @@ impl Primary {
         if self.frozen {
             return None;
         }
-        lease::until(&setting.config.constants, self.others().map(|(_, copy)| copy.echoed))
+        let echoed = self.others().map(|(member, copy)| copy.echoed.filter(|_| copy.is(member)));
+        lease::until(&setting.config.constants, echoed)
     }
 
-    /// The members of the view but itself.
+    /// The members of the view but itself, each with the copy that its server keeps now: of that member only where
+    /// [`Copy::is`] says so.
     pub(crate) fn others(&self) -> impl Iterator<Item = (Member, &Copy)> {
         self.view
             .in_sync

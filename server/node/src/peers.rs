@@ -21,9 +21,10 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    /// A stream to this run stands.
+    /// A stream to this run stands. The handshake went both ways, so the peer was heard: a reconnection must not look like
+    /// silence until the next heartbeat is answered.
     pub(crate) fn connected(&mut self, now: Time, peer: Peer) {
-        self.known.insert(peer.server, Known { peer, connected: true, connected_at: Some(now), heard_at: None });
+        self.known.insert(peer.server, Known { peer, connected: true, connected_at: Some(now), heard_at: Some(now) });
     }
 
     /// The stream to this run broke; true where it was the one that stood.

@@ -14,7 +14,7 @@ impl Node {
         self.peers.connected(now, peer);
         self.proofs.void(peer.server);
         if let Role::Primary(primary) = &self.role {
-            primary.heartbeat(peer, false, now, out);
+            primary.heartbeat(peer, true, now, out);
         }
         self.ask_again(now, peer.server, out);
     }

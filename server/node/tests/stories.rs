@@ -302,3 +302,24 @@ fn of_two_servers_a_late_word_of_an_old_epoch_makes_nobody_a_member() {
     world.run_until("all are members", World::all_are_members);
     assert_eq!(world.read("k").as_deref(), Some("alone"));
 }
+
+/// Simulator seed 105791, made small: what an emptied server confirms is not what the member confirmed that it was.
+#[test]
+fn an_emptied_server_does_not_confirm_for_the_member_that_it_was() {
+    let mut world = World::started(3, 0);
+    world.add("k", "v").expect("added");
+    world.proofs = false;
+    // The primary hears nobody, so it can change nothing; one of its members is emptied and reaches it alone.
+    world.cut_off(id(0));
+    let waits = world.ask(id(0), add(None, "k", "w"));
+    world.kill(id(2));
+    world.wipe(id(2));
+    world.heal();
+    for other in [0, 2] {
+        world.cut(id(1), id(other));
+        world.cut(id(other), id(1));
+    }
+    world.start(id(2));
+    world.run_for(Duration::from_secs(3));
+    assert_eq!(world.answer(waits), None, "a write was committed by one member and an emptied server");
+}
