@@ -94,8 +94,7 @@ impl Backup {
                 Phase::Differs => return,
             },
             Some(_) | None => {
-                self.work =
-                    Some(Work { epoch, phase: Phase::AwaitsCut, commit_index: self.replica.applied_index() });
+                self.work = Some(Work { epoch, phase: Phase::AwaitsCut, commit_index: self.replica.applied_index() });
             }
         }
         out.send(epoch.server, Message::EpochStarted { epoch, tail: self.tail() });
@@ -195,12 +194,7 @@ impl Backup {
     /// Takes the news that a write of the log is durable; false where it was none of this copy's.
     ///
     /// **Errors:** [`ReadBackWrong`] where the disk gave back something else.
-    pub fn persisted(
-        &mut self,
-        ticket: Ticket,
-        read_back: &[Sealed],
-        out: &mut Outbox,
-    ) -> Result<bool, ReadBackWrong> {
+    pub fn persisted(&mut self, ticket: Ticket, read_back: &[Sealed], out: &mut Outbox) -> Result<bool, ReadBackWrong> {
         let before = self.replica.durable_end();
         let known = self.replica.persisted(ticket, read_back)?;
         if self.replica.durable_end() > before {

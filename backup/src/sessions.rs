@@ -64,8 +64,7 @@ impl Sessions {
     }
 
     pub(crate) fn open(&mut self, id: SessionId, index: LogIndex, at: WallTime, digest: &mut Digest) {
-        let session =
-            Session { answers: BTreeMap::new(), lowest_unanswered: 1, used_at_index: index, used_at: at };
+        let session = Session { answers: BTreeMap::new(), lowest_unanswered: 1, used_at_index: index, used_at: at };
         digest.add(&lowest_part(id, session.lowest_unanswered));
         let before = self.open.insert(id, session);
         assert!(before.is_none(), "a session is opened once");

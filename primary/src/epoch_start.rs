@@ -117,12 +117,7 @@ impl Primary {
     /// Takes proofs of death of unsettled servers. Where one server is unsettled a proof asked for after the epoch was
     /// chosen will do; where there are several all must be proven, and then all again (PROTOCOL 8.3): else one that was
     /// proven early might have come back and be proven no more by the time the last one is.
-    pub fn settle_by_proof(
-        &mut self,
-        proofs: &BTreeMap<ServerId, ProofTimes>,
-        setting: Setting<'_>,
-        out: &mut Outbox,
-    ) {
+    pub fn settle_by_proof(&mut self, proofs: &BTreeMap<ServerId, ProofTimes>, setting: Setting<'_>, out: &mut Outbox) {
         let servers: BTreeSet<ServerId> = self.unsettled.iter().map(|member| member.server).collect();
         let Some(found) = servers.iter().map(|server| proofs.get(server)).collect::<Option<Vec<_>>>() else { return };
         let from = self.proofs_count_from;

@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use heirloom_backup::Answered;
 use heirloom_proto::limits::{
-    KEY_BYTES_MAX, PREPARED_BYTES_MAX, PREPARED_ENTRIES_MAX, SESSION_ANSWERS_MAX, SESSION_IDLE_MS_MAX,
-    SESSIONS_MAX, SESSIONS_REMOVED_AT_ONCE, WAITING_REQUESTS_MAX,
+    KEY_BYTES_MAX, PREPARED_BYTES_MAX, PREPARED_ENTRIES_MAX, SESSION_ANSWERS_MAX, SESSION_IDLE_MS_MAX, SESSIONS_MAX,
+    SESSIONS_REMOVED_AT_ONCE, WAITING_REQUESTS_MAX,
 };
 use heirloom_proto::{
-    Answer, Change, Effect, LogIndex, Origin, Outbox, Refusal, Request, RequestId, Response, SessionId, Token,
-    Version, WallTime,
+    Answer, Change, Effect, LogIndex, Origin, Outbox, Refusal, Request, RequestId, Response, SessionId, Token, Version,
+    WallTime,
 };
 
 use crate::primary::{Held, Primary, Setting};
@@ -55,11 +55,8 @@ impl Primary {
                 Known::Refused(refusal) => Err(refusal),
                 Known::Removed => Ok(self.append(at, Vec::new(), None, Answer::SessionExpired)),
                 Known::New => {
-                    let origin = Origin {
-                        session: id.session,
-                        sequence: id.sequence,
-                        lowest_unanswered: id.lowest_unanswered,
-                    };
+                    let origin =
+                        Origin { session: id.session, sequence: id.sequence, lowest_unanswered: id.lowest_unanswered };
                     Ok(self.change(change, Some(origin), at))
                 }
             },

@@ -30,8 +30,8 @@ impl Primary {
         let commit_index = self.replica.applied_index();
         let copy = self.copies.get_mut(&server).expect("listed by the caller");
         while let Phase::Works { next } = copy.phase {
-            let window_open = next.0 - 1 < copy.confirmed.0 + IN_FLIGHT_ENTRIES_MAX
-                && copy.in_flight_bytes() < IN_FLIGHT_BYTES_MAX;
+            let window_open =
+                next.0 - 1 < copy.confirmed.0 + IN_FLIGHT_ENTRIES_MAX && copy.in_flight_bytes() < IN_FLIGHT_BYTES_MAX;
             if next > log.end() || !window_open {
                 break;
             }

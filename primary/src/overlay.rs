@@ -100,11 +100,8 @@ impl Overlay {
     /// How many sessions are open once all that is prepared is applied.
     pub(crate) fn sessions_open(&self, replica: &Replica) -> usize {
         let opened = self.sessions.values().filter(|(_, open)| *open).count();
-        let removed = self
-            .sessions
-            .iter()
-            .filter(|(session, (_, open))| !*open && replica.sessions().is_open(**session))
-            .count();
+        let removed =
+            self.sessions.iter().filter(|(session, (_, open))| !*open && replica.sessions().is_open(**session)).count();
         replica.sessions().len() + opened - removed
     }
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use heirloom_backup::Replica;
 use heirloom_proto::event::{Note, Ticket};
 use heirloom_proto::{
-    Answer, Digest, Entry, Epoch, LogIndex, Mandate, Member, Message, NodeConfig, Outbox, Refusal, Request,
-    Response, Sealed, ServerId, Time, Token, View, WallTime,
+    Answer, Digest, Entry, Epoch, LogIndex, Mandate, Member, Message, NodeConfig, Outbox, Refusal, Request, Response,
+    Sealed, ServerId, Time, Token, View, WallTime,
 };
 
 use crate::copies::Copy;
@@ -70,7 +70,14 @@ pub struct Primary {
 
 impl Primary {
     /// The only way to lead: a replica inherits a mandate.
-    pub fn inherit(me: Member, replica: Replica, mandate: &Mandate, setting: Setting<'_>, at: WallTime, out: &mut Outbox) -> Self {
+    pub fn inherit(
+        me: Member,
+        replica: Replica,
+        mandate: &Mandate,
+        setting: Setting<'_>,
+        at: WallTime,
+        out: &mut Outbox,
+    ) -> Self {
         let overlay = Overlay::of(&replica);
         let persisted_to = replica.log().end();
         let digests = VecDeque::from([replica.digest()]);

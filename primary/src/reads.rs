@@ -93,7 +93,14 @@ impl Primary {
     }
 
     /// Takes a voter's word that it has promised nothing higher.
-    pub fn nothing_higher(&mut self, from: ServerId, epoch: heirloom_proto::Epoch, round: u64, setting: Setting<'_>, out: &mut Outbox) {
+    pub fn nothing_higher(
+        &mut self,
+        from: ServerId,
+        epoch: heirloom_proto::Epoch,
+        round: u64,
+        setting: Setting<'_>,
+        out: &mut Outbox,
+    ) {
         if epoch == self.view.epoch && round == self.reads.round && !self.reads.asked.is_empty() {
             self.reads.answered.insert(from);
             self.finish_round(setting, out);

@@ -86,7 +86,9 @@ impl Constants {
             return Err(format!("--cluster names {voters} servers: use at most {SERVERS_MAX}"));
         }
         if self.quorum == QuorumRule::Survivors && voters != 2 {
-            return Err(format!("--quorum survivors is for two voters exactly, and --cluster names {voters}: use majority"));
+            return Err(format!(
+                "--quorum survivors is for two voters exactly, and --cluster names {voters}: use majority"
+            ));
         }
         if self.quorum == QuorumRule::Survivors && data != 2 {
             return Err("--quorum survivors needs two data servers: a witness alone could not go on".to_owned());

@@ -170,9 +170,7 @@ impl Entry {
         }
         match self.origin {
             None => out.u8(0),
-            Some(origin) => {
-                write_session(out.u8(1), origin.session).u64(origin.sequence).u64(origin.lowest_unanswered)
-            }
+            Some(origin) => write_session(out.u8(1), origin.session).u64(origin.sequence).u64(origin.lowest_unanswered),
         };
         write_answer(&mut out, self.answer);
         out.finish()

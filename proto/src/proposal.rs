@@ -91,12 +91,7 @@ impl Proposal {
     }
 
     /// Since when a quorum has promised; `None` while it has not.
-    pub fn quorum_since(
-        &mut self,
-        now: Time,
-        constants: &Constants,
-        excused: &BTreeSet<ServerId>,
-    ) -> Option<Time> {
+    pub fn quorum_since(&mut self, now: Time, constants: &Constants, excused: &BTreeSet<ServerId>) -> Option<Time> {
         let Phase::Promising { votes, quorum_since } = &mut self.phase else { return None };
         let counted = votes.iter().filter(|(_, vote)| vote.counts).map(|(server, _)| *server).collect();
         if !quorum::reached(constants, &counted, excused) {

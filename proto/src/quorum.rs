@@ -10,9 +10,7 @@ use crate::ids::ServerId;
 pub fn reached(constants: &Constants, answered: &BTreeSet<ServerId>, excused: &BTreeSet<ServerId>) -> bool {
     let voters = constants.voters.len();
     match constants.quorum {
-        QuorumRule::Majority => {
-            constants.servers().filter(|server| answered.contains(server)).count() * 2 > voters
-        }
+        QuorumRule::Majority => constants.servers().filter(|server| answered.contains(server)).count() * 2 > voters,
         QuorumRule::Survivors => {
             constants.servers().all(|server| answered.contains(&server) || excused.contains(&server))
         }

@@ -143,7 +143,11 @@ impl Node {
 /// The first setting in which two servers differ, in the words of the flags.
 fn difference(mine: &Constants, theirs: &Constants) -> String {
     if mine.voters != theirs.voters {
-        format!("--cluster names {} servers here and {} there, or other witnesses", mine.voters.len(), theirs.voters.len())
+        format!(
+            "--cluster names {} servers here and {} there, or other witnesses",
+            mine.voters.len(),
+            theirs.voters.len()
+        )
     } else if mine.quorum != theirs.quorum {
         format!("--quorum is {:?} here and {:?} there", mine.quorum, theirs.quorum).to_lowercase()
     } else if mine.min_copies != theirs.min_copies {

@@ -85,8 +85,7 @@ impl Node {
         let me = Member { server: config.me, store: identity.store };
         // A register is only worth something with an identity that names its cluster; an identity without a register
         // has lost it.
-        let durable_register =
-            identity.cluster.is_some().then(|| durable.register.unwrap_or(Register::LOST));
+        let durable_register = identity.cluster.is_some().then(|| durable.register.unwrap_or(Register::LOST));
         let register = durable_register.clone().unwrap_or(Register::FRESH);
         let role = match config.kind() {
             VoterKind::Witness => Role::Witness,
@@ -300,7 +299,8 @@ impl Node {
 fn is_last_standing(me: Member, register: &Register, role: &Role) -> bool {
     let Role::Copy(backup) = role else { return false };
     register.standing == Standing::Intact
-        && register.accepted.as_ref().is_some_and(|view| {
-            view.in_sync == BTreeSet::from([me]) && backup.replica().log().has_marker(view.epoch)
-        })
+        && register
+            .accepted
+            .as_ref()
+            .is_some_and(|view| view.in_sync == BTreeSet::from([me]) && backup.replica().log().has_marker(view.epoch))
 }

@@ -209,10 +209,12 @@ impl Node {
             && (!self.recovering || self.last_standing)
     }
 
-    /// The voters that answered, this one too.
+    /// The voters that answered and may vote, this one too.
     fn answerers(&self) -> BTreeSet<ServerId> {
         let others = self.inquiry.iter().flat_map(|inquiry| inquiry.answers.iter());
-        let voting = others.filter(|(_, answered)| answered.testimony.register.is_some());
+        let voting = others.filter(|(_, answered)| {
+            answered.testimony.register.as_ref().is_some_and(|register| register.standing == Standing::Intact)
+        });
         voting.map(|(server, _)| *server).chain([self.config.me]).collect()
     }
 
@@ -332,8 +334,8 @@ impl Node {
         let accepted = self.register.accepted.clone();
         assert!(self.register.promise(epoch), "an epoch above every one seen");
         self.freeze(now, epoch);
-        let awaited = self.answerers();
-        self.inquiry = None;
+        // Those who may not vote promise to freeze all the same, and stay members by it.
+        let awaited = self.inquiry.take().map(|inquiry| inquiry.answers.into_keys().collect()).unwrap_or_default();
         let deadline = now + self.config.suspicion;
         self.attempt = Some(Attempt { proposal: Proposal::new(epoch, deadline), purpose, awaited, reason });
         self.persist_register(Then::OwnPromise { epoch, accepted }, out);

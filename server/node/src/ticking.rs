@@ -19,7 +19,8 @@ impl Node {
             }
             Role::Copy(_) => {
                 // One that has passed has been acted upon; the tick goes on asking.
-                let suspected = self.watch.suspected_at(self.config.suspicion).map(|at| at + self.config.heartbeat / 16);
+                let suspected =
+                    self.watch.suspected_at(self.config.suspicion).map(|at| at + self.config.heartbeat / 16);
                 let own = [suspected, self.defer_until];
                 let last_tick = self.tick_at - self.config.heartbeat;
                 deadline = own.into_iter().flatten().filter(|at| *at > last_tick).fold(deadline, Time::min);

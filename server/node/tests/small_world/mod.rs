@@ -10,8 +10,8 @@ use heirloom_node::Node;
 use heirloom_proto::event::{Action, Birth, Cause, Durable, Identity, Note, Record};
 use heirloom_proto::status::{RoleName, Status};
 use heirloom_proto::{
-    Change, ClusterId, Consistency, Constants, Event, LogIndex, Message, NodeConfig, Peer, Refusal, Request,
-    RequestId, Response, RunId, ServerId, SessionId, StoreId, Time, Token, VoterKind, WallTime,
+    Change, ClusterId, Consistency, Constants, Event, LogIndex, Message, NodeConfig, Peer, Refusal, Request, RequestId,
+    Response, RunId, ServerId, SessionId, StoreId, Time, Token, VoterKind, WallTime,
 };
 
 pub const HEARTBEAT: Duration = Duration::from_millis(50);
@@ -85,13 +85,7 @@ impl World {
     /// Starts a server with whatever its disk holds.
     pub fn start(&mut self, server: ServerId) {
         let store = StoreId(self.number());
-        let blank = Identity {
-            server,
-            store,
-            cluster: None,
-            enrolled: BTreeMap::new(),
-            enrolment_open: false,
-        };
+        let blank = Identity { server, store, cluster: None, enrolled: BTreeMap::new(), enrolment_open: false };
         let durable = self
             .disks
             .entry(server)
@@ -251,7 +245,8 @@ impl World {
     fn halted(&mut self, server: ServerId, peer: Peer, cause: Cause) {
         self.halts.push((server, cause.clone()));
         self.nodes.remove(&server);
-        let (lost, kept): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.queue).into_iter().partition(|(to, _)| *to == server);
+        let (lost, kept): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut self.queue).into_iter().partition(|(to, _)| *to == server);
         self.queue = kept;
         for (_, event) in lost {
             if let Event::Requested { token, .. } = event {
@@ -301,7 +296,11 @@ impl World {
         let begun = self.now;
         self.settle();
         while !holds(self) {
-            assert!(self.now.since(begun) < Duration::from_secs(60), "{what}: waited for too long\n{}", self.describe());
+            assert!(
+                self.now.since(begun) < Duration::from_secs(60),
+                "{what}: waited for too long\n{}",
+                self.describe()
+            );
             self.pass_to_next_deadline();
         }
         self.now.since(begun)
