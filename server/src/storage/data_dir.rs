@@ -1,0 +1,486 @@
+//! The data directory: whose it is, who may use it, and how one store takes the place of another.
+//!
+//! The store is a folder of its own, so that making one and setting one aside are renames, each of them one step: a
+//! crash leaves the old store or the new one, and never a store that has forgotten that it once voted.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use heirloom_proto::{ClusterId, Constants, Durable, Identity, Register, ServerId, StoreId};
+
+use super::error::{Damage, StorageError};
+use super::files::{Files, LockGuard};
+use super::identity::{
+    decode_identity, decode_recovery, decode_register, encode_identity, encode_recovery, encode_register,
+};
+use super::log::{Log, Opened, SEGMENT_BYTES};
+use super::progress::Progress;
+use super::slots::{Kind, Slot, Slots};
+
+const LOCK: &str = "lock";
+const STORE: &str = "store";
+/// A store that is being made; worthless after a crash.
+const FORMING: &str = "forming";
+/// A store that is whole and durable and takes the place of the present one, whatever happens.
+const NEXT: &str = "next";
+const SET_ASIDE: &str = "set-aside-";
+/// What an operator may still want to look at; older ones are removed.
+const SET_ASIDE_MAX: usize = 2;
+/// What `mkfs` leaves in a file system that is a data directory as a whole.
+const LOST_AND_FOUND: &str = "lost+found";
+
+/// The data directory of a server, locked against every other process as long as this value or a [`Store`] of it lives.
+pub struct DataDir {
+    files: Arc<dyn Files>,
+    path: PathBuf,
+    server: ServerId,
+    segment_bytes: u64,
+    identity: Option<Identity>,
+    /// What was found to be damaged before anything was loaded.
+    damage: Option<Damage>,
+    lock: Arc<LockGuard>,
+}
+
+/// The open files of one store: what a [`super::Disk`] writes to.
+pub struct Store {
+    pub(super) log: LogStore,
+    pub(super) votes: VoteStore,
+}
+
+/// What the thread of the log writes to.
+pub(super) struct LogStore {
+    pub(super) path: PathBuf,
+    pub(super) log: Log,
+    pub(super) progress: Slots,
+    pub(super) reached: Progress,
+    torn_bytes: u64,
+    _in_use: Arc<LockGuard>,
+}
+
+/// What the thread of the votes writes to.
+pub(super) struct VoteStore {
+    pub(super) owner: (ServerId, StoreId),
+    pub(super) identity: Slots,
+    pub(super) register: Slots,
+    _in_use: Arc<LockGuard>,
+}
+
+impl fmt::Debug for DataDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DataDir").field("path", &self.path).field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("path", &self.log.path).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// How much of a torn tail of the log was cut when it was loaded: what a crash interrupted, and nobody was told of.
+    /// **Units:** bytes.
+    pub fn torn_bytes(&self) -> u64 {
+        self.log.torn_bytes
+    }
+}
+
+impl DataDir {
+    /// Opens, and where it is blank or absent formats, the data directory of `server`. A damaged store opens too, so that
+    /// it can be set aside; [`DataDir::load`] tells.
+    ///
+    /// **Errors:** every [`StorageError`] but damage, each before anything was changed.
+    pub fn open(files: Arc<dyn Files>, path: &Path, server: ServerId) -> Result<Self, StorageError> {
+        match list(&*files, path) {
+            Ok(names) => refuse_foreign(&*files, path, &names)?,
+            Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                create_all(&*files, path)?;
+            }
+            Err(error) => return Err(error),
+        }
+        let lock = lock(&*files, path)?;
+        let names = list(&*files, path)?;
+        refuse_foreign(&*files, path, &names)?;
+        let has = |name: &str| names.iter().any(|found| found == name);
+        if !has(STORE) && !has(NEXT) {
+            if names.iter().any(|name| name.starts_with(SET_ASIDE)) {
+                return Err(StorageError::NoStore { dir: path.to_owned() });
+            }
+            let identity = Identity {
+                server,
+                store: draw_store(path)?,
+                cluster: None,
+                enrolled: BTreeMap::new(),
+                enrolment_open: false,
+            };
+            sync_above(&*files, path)?;
+            form(&*files, path, &identity, None)?;
+        }
+        Self::open_store(files, path, Some(server), lock)
+    }
+
+    /// Opens a data directory that must be there, whosever it is; `None` where there is no store in it.
+    pub(super) fn open_existing(files: Arc<dyn Files>, path: &Path) -> Result<Option<Self>, StorageError> {
+        let names = match list(&*files, path) {
+            Ok(names) => names,
+            Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        refuse_foreign(&*files, path, &names)?;
+        if !names.iter().any(|name| name == STORE || name == NEXT) {
+            return Ok(None);
+        }
+        let lock = lock(&*files, path)?;
+        Self::open_store(files, path, None, lock).map(Some)
+    }
+
+    fn open_store(
+        files: Arc<dyn Files>,
+        path: &Path,
+        server: Option<ServerId>,
+        lock: LockGuard,
+    ) -> Result<Self, StorageError> {
+        // Whose it is comes before everything that changes something.
+        let names = list(&*files, path)?;
+        let newest = if names.iter().any(|name| name == NEXT) { NEXT } else { STORE };
+        let identity = read_identity(&*files, &path.join(newest));
+        if let (Ok(identity), Some(asked)) = (&identity, server)
+            && identity.server != asked
+        {
+            return Err(StorageError::OtherServer { dir: path.to_owned(), found: identity.server, asked });
+        }
+        let server = identity.as_ref().map_or(server, |identity| Some(identity.server));
+        let (server, identity, damage) = match (server, identity) {
+            (Some(server), Ok(identity)) => (server, Some(identity), None),
+            (Some(server), Err(StorageError::Damaged(damage))) => (server, None, Some(damage)),
+            (_, Err(error)) => return Err(error),
+            (None, Ok(_)) => unreachable!("an identity names its server"),
+        };
+        let mut dir = Self {
+            files,
+            path: path.to_owned(),
+            server,
+            segment_bytes: SEGMENT_BYTES,
+            identity,
+            damage,
+            lock: Arc::new(lock),
+        };
+        dir.finish_replacement()?;
+        dir.finish_recovery()?;
+        // What was renamed may so far be renamed in memory only, where a process crashed before its sync.
+        dir.files.sync_dir(path).map_err(|error| StorageError::io("sync", path, error))?;
+        Ok(dir)
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Who it belongs to; `None` where the identity is damaged.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    fn store_path(&self) -> PathBuf {
+        self.path.join(STORE)
+    }
+
+    /// Makes segments of the log short, so that tests see many.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn set_segment_bytes(&mut self, bytes: u64) {
+        self.segment_bytes = bytes;
+    }
+
+    /// Reads and checks all that is stored, cuts a torn tail of the log, and makes durable what was found.
+    ///
+    /// **Errors:** damage, a newer format, or a failure of the machine.
+    ///
+    /// **Panics if** a [`Store`] of an earlier load, or a [`super::Disk`] started with it, is still in use.
+    pub fn load(&mut self) -> Result<(Durable, Store), StorageError> {
+        self.check_unused();
+        if let Some(damage) = &self.damage {
+            return Err(StorageError::Damaged(damage.clone()));
+        }
+        let path = self.store_path();
+        let (identity_slots, bytes) = Slots::open(&*self.files, &path, Kind::Identity, None)?;
+        let identity = decode_identity(bytes)
+            .map_err(|error| StorageError::damaged(&path.join("identity.a"), 0, error.to_string()))?;
+        self.identity = Some(identity.clone());
+        let store = identity.store;
+        if identity_slots.store() != store {
+            return Err(StorageError::damaged(&path.join("identity.a"), 0, "it belongs to another store"));
+        }
+        let (register_slots, bytes) = Slots::open(&*self.files, &path, Kind::Register, Some(store))?;
+        let register = decode_register(bytes)
+            .map_err(|error| StorageError::damaged(&path.join("register.a"), 0, error.to_string()))?;
+        let (progress, bytes) = Slots::open_lossy(&*self.files, &path, Kind::Progress, store)?;
+        let reached = bytes.and_then(|bytes| Progress::decode(bytes).ok()).unwrap_or_default();
+        let opened = Log::open(Arc::clone(&self.files), &path, store, self.segment_bytes, reached.synced)?;
+        let Opened { log, entries, torn_bytes } = opened;
+        if reached.commit > log.end().index {
+            let what = format!("the log ends at {}, and {} entries were committed", log.end().index, reached.commit);
+            return Err(StorageError::damaged(&path, 0, what));
+        }
+        let durable = Durable { identity, register, log: entries, commit: reached.commit };
+        let in_use = || Arc::clone(&self.lock);
+        let votes = VoteStore {
+            owner: (durable.identity.server, store),
+            identity: identity_slots,
+            register: register_slots,
+            _in_use: in_use(),
+        };
+        let log = LogStore { path, log, progress, reached, torn_bytes, _in_use: in_use() };
+        Ok((durable, Store { log, votes }))
+    }
+
+    fn check_unused(&self) {
+        assert_eq!(Arc::strong_count(&self.lock), 1, "the store is still in use");
+    }
+
+    /// Sets the store aside, because it is damaged or can't be reconciled, and formats a new one in its place, which
+    /// remembers its cluster, that it has lost its register, and, where that can be read, whom it had enrolled. Crash
+    /// safe: there is the old store or the new one, never a blank one.
+    ///
+    /// **Panics if** a [`Store`] is still in use.
+    pub fn reformat_as_amnesiac(&mut self, cluster: ClusterId, constants: Constants) -> Result<StoreId, StorageError> {
+        let (enrolled, enrolment_open) = match &self.identity {
+            Some(old) => (old.enrolled.clone(), old.enrolment_open),
+            None => (BTreeMap::new(), false),
+        };
+        let store = draw_store(&self.path)?;
+        let cluster = Some((cluster, constants));
+        let identity = Identity { server: self.server, store, cluster, enrolled, enrolment_open };
+        self.reformat(identity, Some(&Register::LOST))
+    }
+
+    /// Sets the store aside, because its cluster went on without it, and formats a blank one in its place.
+    ///
+    /// **Panics if** a [`Store`] is still in use.
+    pub fn reformat_blank(&mut self) -> Result<StoreId, StorageError> {
+        let identity = Identity {
+            server: self.server,
+            store: draw_store(&self.path)?,
+            cluster: None,
+            enrolled: BTreeMap::new(),
+            enrolment_open: false,
+        };
+        self.reformat(identity, None)
+    }
+
+    fn reformat(&mut self, identity: Identity, register: Option<&Register>) -> Result<StoreId, StorageError> {
+        self.check_unused();
+        form(&*self.files, &self.path, &identity, register)?;
+        self.finish_replacement()?;
+        let store = identity.store;
+        (self.identity, self.damage) = (Some(identity), None);
+        Ok(store)
+    }
+
+    /// Puts a store that is whole in its place.
+    fn finish_replacement(&self) -> Result<(), StorageError> {
+        let names = list(&*self.files, &self.path)?;
+        let has = |name: &str| names.iter().any(|found| found == name);
+        if has(FORMING) {
+            self.remove(FORMING)?;
+        }
+        if has(NEXT) {
+            if has(STORE) {
+                let owner = read_identity(&*self.files, &self.store_path());
+                let owner = owner.map_or_else(|_| "unknown".to_owned(), |identity| identity.store.to_string());
+                let number = 1 + set_aside(&names).last().map_or(0, |(number, _)| *number);
+                self.rename(STORE, &format!("{SET_ASIDE}{owner}-{number}"))?;
+            }
+            self.rename(NEXT, STORE)?;
+        }
+        let old = set_aside(&list(&*self.files, &self.path)?);
+        for (_, name) in &old[..old.len().saturating_sub(SET_ASIDE_MAX)] {
+            self.remove(name)?;
+        }
+        Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), StorageError> {
+        rename_durably(&*self.files, &self.path, from, to)
+    }
+
+    fn remove(&self, name: &str) -> Result<(), StorageError> {
+        let path = self.path.join(name);
+        self.files.remove(&path).map_err(|error| StorageError::io("remove", &path, error))?;
+        self.files.sync_dir(&self.path).map_err(|error| StorageError::io("sync", &self.path, error))
+    }
+
+    /// Writes down what a new generation stores in register and identity, durably and as one step: from here on it
+    /// happens, if not now then when the directory is next opened.
+    pub(super) fn begin_recovery(&mut self, identity: &Identity, register: &Register) -> Result<(), StorageError> {
+        let path = self.store_path();
+        let (unfinished, finished) = ("recovery.new", Kind::Recovery.name());
+        let payload = encode_recovery(identity, register);
+        let bytes = Slot { store: identity.store, sequence: 1, payload }.encode(Kind::Recovery);
+        let file_path = path.join(unfinished);
+        let io = |error| StorageError::io("write", &file_path, error);
+        let file = self.files.create(&file_path).map_err(io)?;
+        file.write_at(0, &bytes).map_err(io)?;
+        file.sync().map_err(io)?;
+        rename_durably(&*self.files, &path, unfinished, finished)
+    }
+
+    /// Carries out what [`Self::begin_recovery`] wrote down, if anything.
+    pub(super) fn finish_recovery(&mut self) -> Result<(), StorageError> {
+        let store = self.store_path();
+        let path = store.join(Kind::Recovery.name());
+        let io = |what| {
+            let path = path.clone();
+            move |error| StorageError::io(what, &path, error)
+        };
+        let file = match self.files.open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(io("open")(error)),
+        };
+        file.sync().map_err(io("sync"))?;
+        let planned = Slot::read(&*file, &path, Kind::Recovery)?
+            .map_err(str::to_owned)
+            .and_then(|slot| decode_recovery(slot.payload).map_err(|error| error.to_string()));
+        let written = match planned {
+            Err(what) => Err(StorageError::damaged(&path, 0, format!("it holds {what}"))),
+            Ok((identity, register)) => self.write_recovery(identity, &register),
+        };
+        match written {
+            // The damage must not keep the directory from being opened and set aside.
+            Err(StorageError::Damaged(damage)) => {
+                self.damage = Some(damage);
+                return Ok(());
+            }
+            written => written?,
+        }
+        self.files.remove(&path).map_err(io("remove"))?;
+        self.files.sync_dir(&store).map_err(io("sync"))
+    }
+
+    fn write_recovery(&mut self, identity: Identity, register: &Register) -> Result<(), StorageError> {
+        let path = self.store_path();
+        let store = Some(identity.store);
+        let (mut registers, _) = Slots::open(&*self.files, &path, Kind::Register, store)?;
+        let (mut identities, _) = Slots::open(&*self.files, &path, Kind::Identity, store)?;
+        registers.write(&encode_register(Some(register)))?;
+        identities.write(&encode_identity(&identity))?;
+        self.identity = Some(identity);
+        Ok(())
+    }
+}
+
+/// Makes a store that is whole and durable, under the name from which it takes the place of the present one.
+fn form(files: &dyn Files, dir: &Path, identity: &Identity, register: Option<&Register>) -> Result<(), StorageError> {
+    let path = dir.join(FORMING);
+    let io = |what| {
+        let path = path.clone();
+        move |error| StorageError::io(what, &path, error)
+    };
+    match files.remove(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io("remove")(error)),
+        _ => {}
+    }
+    files.create_dir(&path).map_err(io("create"))?;
+    Slots::format(files, &path, Kind::Identity, identity.store, &encode_identity(identity))?;
+    Slots::format(files, &path, Kind::Register, identity.store, &encode_register(register))?;
+    Slots::format(files, &path, Kind::Progress, identity.store, &Progress::default().encode())?;
+    Log::format(files, &path, identity.store)?;
+    files.sync_dir(&path).map_err(io("sync"))?;
+    rename_durably(files, dir, FORMING, NEXT)
+}
+
+fn rename_durably(files: &dyn Files, dir: &Path, from: &str, to: &str) -> Result<(), StorageError> {
+    let path = dir.join(from);
+    files.rename(&path, &dir.join(to)).map_err(|error| StorageError::io("rename", &path, error))?;
+    files.sync_dir(dir).map_err(|error| StorageError::io("sync", dir, error))
+}
+
+fn read_identity(files: &dyn Files, store: &Path) -> Result<Identity, StorageError> {
+    let (_, bytes) = Slots::open(files, store, Kind::Identity, None)?;
+    decode_identity(bytes).map_err(|error| StorageError::damaged(&store.join("identity.a"), 0, error.to_string()))
+}
+
+fn list(files: &dyn Files, path: &Path) -> Result<Vec<String>, StorageError> {
+    let listed = files.list(path).map_err(|error| StorageError::io("read", path, error))?;
+    Ok(listed.into_iter().map(|listed| listed.name).collect())
+}
+
+fn lock(files: &dyn Files, path: &Path) -> Result<LockGuard, StorageError> {
+    let file = path.join(LOCK);
+    let guard = files.lock(&file).map_err(|error| StorageError::io("lock", &file, error))?;
+    guard.ok_or_else(|| StorageError::Locked { dir: path.to_owned() })
+}
+
+/// A directory without a store must hold nothing at all that is not ours: it may be somebody's home.
+fn refuse_foreign(files: &dyn Files, path: &Path, names: &[String]) -> Result<(), StorageError> {
+    let has = |name: &str| names.iter().any(|found| found == name);
+    for store in [STORE, NEXT] {
+        let inside = if has(store) { list(files, &path.join(store))? } else { Vec::new() };
+        if inside.iter().any(|name| name == "identity.a" || name == "identity.b") {
+            return Ok(());
+        }
+    }
+    // What may be there before the first store is, and what a crash may leave of making it.
+    let ours = |name: &str| {
+        [LOCK, LOST_AND_FOUND].contains(&name) || (has(LOCK) && (name == FORMING || name.starts_with(SET_ASIDE)))
+    };
+    match names.iter().find(|name| !ours(name)) {
+        Some(found) => Err(StorageError::Foreign { dir: path.to_owned(), found: found.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// The stores that were set aside, the oldest first.
+fn set_aside(names: &[String]) -> Vec<(u64, String)> {
+    let numbered = |name: &String| {
+        let number = name.strip_prefix(SET_ASIDE)?.rsplit('-').next()?.parse().ok()?;
+        Some((number, name.clone()))
+    };
+    let mut found: Vec<(u64, String)> = names.iter().filter_map(numbered).collect();
+    found.sort();
+    found
+}
+
+/// Makes a directory with what is missing above it.
+fn create_all(files: &dyn Files, path: &Path) -> Result<(), StorageError> {
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    let created = match (files.create_dir(path), above) {
+        (Err(error), Some(above)) if error.kind() == io::ErrorKind::NotFound => {
+            create_all(files, above)?;
+            files.create_dir(path)
+        }
+        (created, _) => created,
+    };
+    match created {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(StorageError::io("create", path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the names durable by which the directory is found. All of them, and not only those that this call made: an
+/// earlier one may have been killed between making a name and syncing it.
+fn sync_above(files: &dyn Files, path: &Path) -> Result<(), StorageError> {
+    for above in path.ancestors().skip(1) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        match files.sync_dir(above) {
+            // What this user may not read is not what it made, and some file systems sync no directories.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+                ) => {}
+            synced => synced.map_err(|error| StorageError::io("sync", above, error))?,
+        }
+    }
+    Ok(())
+}
+
+fn draw_store(path: &Path) -> Result<StoreId, StorageError> {
+    getrandom::u64()
+        .map(StoreId)
+        .map_err(|error| StorageError::io("draw a random store id for", path, io::Error::other(error.to_string())))
+}

@@ -1,0 +1,280 @@
+//! The two threads that write. Log syncs and votes don't wait for one another, and nothing else waits for either.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use heirloom_proto::limits::PREPARED_ENTRIES_MAX;
+use heirloom_proto::{Event, Identity, LogIndex, Record, Register, ServerId, StoreId, Ticket};
+
+use super::data_dir::{LogStore, Store, VoteStore};
+use super::error::StorageError;
+use super::identity::{encode_identity, encode_register};
+use super::log::LogRecord;
+use super::queue::Queue;
+
+/// Twice what the core may have under way: more means that the disk does not answer.
+const JOBS_MAX: usize = 2 * PREPARED_ENTRIES_MAX as usize;
+
+/// The two threads that write: one for the log and the progress, one for register and identity.
+///
+/// **Invariants:** after a write or sync that failed, neither thread writes anything more.
+pub struct Disk {
+    log_jobs: Arc<Queue<LogJob>>,
+    vote_jobs: Arc<Queue<VoteJob>>,
+    threads: Vec<JoinHandle<()>>,
+    disk_bytes: Arc<AtomicU64>,
+    /// The log's end once all that waits is carried out: a record that does not fit is refused where it was made.
+    log_end: Mutex<LogIndex>,
+    owner: (ServerId, StoreId),
+}
+
+/// More records wait than the core may ever have under way: the disk does not answer. The driver gives the node
+/// [`Event::DiskFailed`] with this sentence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueFull;
+
+impl fmt::Display for QueueFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the disk does not answer, and more records wait for it than may ever be under way")
+    }
+}
+
+impl std::error::Error for QueueFull {}
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Disk").finish_non_exhaustive()
+    }
+}
+
+enum LogJob {
+    Change(Ticket, LogRecord),
+    Progress { confirmed: LogIndex, commit: LogIndex },
+}
+
+enum VoteJob {
+    Register(Ticket, Register),
+    Identity(Ticket, Identity),
+}
+
+/// What both threads share.
+struct Reporter {
+    report: Box<dyn Fn(Event) + Send + Sync>,
+    failed: AtomicBool,
+}
+
+impl Reporter {
+    fn failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
+    }
+
+    fn fail(&self, what: String) {
+        if !self.failed.swap(true, Ordering::SeqCst) {
+            (self.report)(Event::DiskFailed { what });
+        }
+    }
+
+    fn persisted(&self, ticket: Ticket, read_back: Vec<heirloom_proto::Sealed>) {
+        (self.report)(Event::Persisted { ticket, read_back });
+    }
+}
+
+/// Says so where a thread ends by a panic: a node that waited for its tickets for ever would limp.
+struct PanicAlarm(Arc<Reporter>);
+
+impl Drop for PanicAlarm {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.fail("a thread of the storage has panicked, which is a bug".to_owned());
+        }
+    }
+}
+
+impl Disk {
+    /// Starts both threads. `report` is called on them with [`Event::Persisted`] and [`Event::DiskFailed`], in the
+    /// order of the tickets for records of the log; it may wait, but not for one of these threads. Where the system gives
+    /// no thread, [`Event::DiskFailed`] is reported at once, on the caller's.
+    pub fn start(store: Store, report: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        let Store { log, votes } = store;
+        let reporter = Arc::new(Reporter { report: Box::new(report), failed: AtomicBool::new(false) });
+        let mut disk = Self {
+            log_jobs: Arc::new(Queue::new(JOBS_MAX)),
+            vote_jobs: Arc::new(Queue::new(JOBS_MAX)),
+            threads: Vec::new(),
+            disk_bytes: log.log.disk_bytes(),
+            log_end: Mutex::new(log.log.end().index),
+            owner: votes.owner,
+        };
+        let (jobs, shared) = (Arc::clone(&disk.log_jobs), Arc::clone(&reporter));
+        disk.spawn("log", &reporter, move || write_log(&jobs, log, &shared));
+        let (jobs, shared) = (Arc::clone(&disk.vote_jobs), Arc::clone(&reporter));
+        disk.spawn("votes", &reporter, move || write_votes(&jobs, votes, &shared));
+        disk
+    }
+
+    fn spawn(&mut self, name: &str, reporter: &Reporter, run: impl FnOnce() + Send + 'static) {
+        match thread::Builder::new().name(name.to_owned()).spawn(run) {
+            Ok(thread) => self.threads.push(thread),
+            Err(error) => reporter.fail(format!("could not start the thread for the {name}: {error}")),
+        }
+    }
+
+    /// Queues a record; never waits.
+    ///
+    /// **Errors:** [`QueueFull`]; the record is dropped, and so must be this run.
+    ///
+    /// **Panics if** an append does not continue the log as queued so far, a cut keeps more than there is, or an
+    /// identity is another store's.
+    pub fn persist(&self, ticket: Ticket, record: Record) -> Result<(), QueueFull> {
+        match record {
+            Record::Append(entries) => {
+                // Under the lock until queued, so that the order of the queue is the order that was checked.
+                let mut end = self.log_end.lock().expect("a panic under this lock is a bug and ends the run");
+                for entry in &entries {
+                    assert_eq!(entry.index(), end.next(), "an append continues the log");
+                    *end = entry.index();
+                }
+                self.log_jobs.push(LogJob::Change(ticket, LogRecord::Append(entries))).map_err(|_| QueueFull)
+            }
+            Record::Cut { keep } => {
+                let mut end = self.log_end.lock().expect("a panic under this lock is a bug and ends the run");
+                assert!(keep <= *end, "a cut at {keep} of a log that ends at {end}");
+                *end = keep;
+                self.log_jobs.push(LogJob::Change(ticket, LogRecord::Cut(keep))).map_err(|_| QueueFull)
+            }
+            Record::Register(register) => {
+                self.vote_jobs.push(VoteJob::Register(ticket, register)).map_err(|_| QueueFull)
+            }
+            Record::Identity(identity) => {
+                assert_eq!((identity.server, identity.store), self.owner, "a store keeps its name");
+                self.vote_jobs.push(VoteJob::Identity(ticket, identity)).map_err(|_| QueueFull)
+            }
+        }
+    }
+
+    /// Queues a note of progress; never waits.
+    ///
+    /// **Errors:** [`QueueFull`]; the note is dropped, which harms nothing by itself.
+    pub fn note_progress(&self, confirmed: LogIndex, commit: LogIndex) -> Result<(), QueueFull> {
+        self.log_jobs.push(LogJob::Progress { confirmed, commit }).map_err(|_| QueueFull)
+    }
+
+    /// How much of the disk the log takes, what is reserved included. **Units:** bytes.
+    pub fn disk_bytes(&self) -> u64 {
+        self.disk_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Carries out and reports all that waits, then ends both threads and lets go of the store. Dropping does the same.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.log_jobs.close();
+        self.vote_jobs.close();
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so by its alarm.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn write_log(jobs: &Queue<LogJob>, mut store: LogStore, reporter: &Arc<Reporter>) {
+    let _alarm = PanicAlarm(Arc::clone(reporter));
+    loop {
+        let taken = jobs.take_all();
+        if taken.is_empty() {
+            break;
+        }
+        if reporter.failed() {
+            continue;
+        }
+        if let Err(error) = carry_out(taken, &mut store, reporter) {
+            reporter.fail(error.to_string());
+        }
+    }
+    if !reporter.failed()
+        && let Err(error) = store.progress.sync_both()
+    {
+        reporter.fail(error.to_string());
+    }
+}
+
+fn carry_out(jobs: VecDeque<LogJob>, store: &mut LogStore, reporter: &Reporter) -> Result<(), StorageError> {
+    let (mut tickets, mut records) = (Vec::new(), Vec::new());
+    let mut reached = store.reached;
+    for job in jobs {
+        match job {
+            LogJob::Change(ticket, record) => {
+                tickets.push(ticket);
+                records.push(record);
+            }
+            LogJob::Progress { confirmed, commit } => {
+                (reached.confirmed, reached.commit) = (confirmed, commit);
+            }
+        }
+    }
+    let read_back = store.log.carry_out(&records)?;
+    drop(records);
+    for (ticket, entries) in tickets.into_iter().zip(read_back) {
+        reporter.persisted(ticket, entries);
+    }
+    let end = store.log.end().index;
+    assert!(reached.commit <= end, "{} entries are committed, and the log ends at {end}", reached.commit);
+    reached.synced = store.log.synced();
+    if reached != store.reached {
+        store.reached = reached;
+        store.progress.note(&reached.encode())?;
+    }
+    Ok(())
+}
+
+fn write_votes(jobs: &Queue<VoteJob>, mut store: VoteStore, reporter: &Arc<Reporter>) {
+    let _alarm = PanicAlarm(Arc::clone(reporter));
+    loop {
+        let taken = jobs.take_all();
+        if taken.is_empty() {
+            break;
+        }
+        if reporter.failed() {
+            continue;
+        }
+        if let Err(error) = vote(taken, &mut store, reporter) {
+            reporter.fail(error.to_string());
+        }
+    }
+}
+
+/// Stores the last register and the last identity that wait: each is a whole, so the last one stands for those before.
+fn vote(jobs: VecDeque<VoteJob>, store: &mut VoteStore, reporter: &Reporter) -> Result<(), StorageError> {
+    let (mut tickets, mut register, mut identity) = (Vec::new(), None, None);
+    for job in jobs {
+        match job {
+            VoteJob::Register(ticket, newer) => {
+                tickets.push(ticket);
+                register = Some(newer);
+            }
+            VoteJob::Identity(ticket, newer) => {
+                tickets.push(ticket);
+                identity = Some(newer);
+            }
+        }
+    }
+    // The identity first: a register with a view is of a cluster, and no crash should leave one without the other's name.
+    if let Some(identity) = identity {
+        store.identity.write(&encode_identity(&identity))?;
+    }
+    if let Some(register) = register {
+        register.check_invariants();
+        store.register.write(&encode_register(Some(&register)))?;
+    }
+    for ticket in tickets {
+        reporter.persisted(ticket, Vec::new());
+    }
+    Ok(())
+}

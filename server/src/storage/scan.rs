@@ -1,0 +1,256 @@
+//! Reading a log at the start of a run, and telling a torn tail from damage.
+//!
+//! A place where no frame can be read, though one was expected, is a *torn tail* where nothing says that it was ever
+//! synced: the write that it belongs to was never reported. It is *damage* where the progress record says that this
+//! frame was synced, or where a whole frame stands behind it that was written after a later sync. A whole frame of the
+//! same write behind it is no such evidence: caches write back in any order.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use heirloom_proto::{ChainHash, LogIndex, Position, Sealed, StoreId};
+
+use super::error::StorageError;
+use super::files::Files;
+use super::frame::{self, Content, Frame, Site};
+use super::segment::{HEADER_BYTES, Segment, SegmentHead};
+
+/// What a log holds, and where it goes on.
+pub(super) struct Scanned {
+    pub(super) entries: Vec<Sealed>,
+    /// The chain hash of each prefix, the empty one first.
+    pub(super) hashes: Vec<ChainHash>,
+    pub(super) next_sequence: u64,
+    pub(super) segment: Segment,
+    pub(super) offset: u64,
+    pub(super) torn_bytes: u64,
+    pub(super) disk_bytes: u64,
+}
+
+/// What is known after the frames so far.
+struct State {
+    entries: Vec<Sealed>,
+    hashes: Vec<ChainHash>,
+    next_sequence: u64,
+    group: u64,
+}
+
+impl State {
+    fn end(&self) -> Position {
+        let hash = *self.hashes.last().expect("the empty prefix has a hash");
+        Position { index: LogIndex(self.entries.len() as u64), hash }
+    }
+
+    /// Takes the next frame.
+    ///
+    /// **Errors:** what does not fit, as half a sentence.
+    fn take(&mut self, frame: Frame, bytes: &[u8]) -> Result<(), String> {
+        let head = frame.head;
+        if head.sequence != self.next_sequence {
+            return Err(format!("frame {} stands where frame {} belongs", head.sequence, self.next_sequence));
+        }
+        if head.group != head.sequence && head.group != self.group {
+            return Err(format!("frame {} belongs to a write that began with frame {}", head.sequence, head.group));
+        }
+        match head.content {
+            Content::Entries { first, count } => {
+                if first != self.end().index.next() {
+                    return Err(format!("entry {first} follows entry {}", self.end().index));
+                }
+                self.check_chain(head.chain)?;
+                // A copy of the body: entries share a buffer, and should not keep a whole segment in memory.
+                let body = Bytes::copy_from_slice(&bytes[frame::HEADER_BYTES..][..frame.body_bytes]);
+                for entry in frame::entries(count, body)? {
+                    if entry.index() != self.end().index.next() {
+                        return Err(format!("entry {} follows entry {}", entry.index(), self.end().index));
+                    }
+                    self.hashes.push(entry.extend(self.end().hash));
+                    self.entries.push(entry);
+                }
+            }
+            Content::Cut { keep } => {
+                if keep > self.end().index {
+                    return Err(format!("a cut keeps {keep} entries of {}", self.end().index));
+                }
+                let kept = usize::try_from(keep.0).map_err(|error| error.to_string())?;
+                self.entries.truncate(kept);
+                self.hashes.truncate(kept + 1);
+                self.check_chain(head.chain)?;
+            }
+        }
+        self.group = head.group;
+        self.next_sequence += 1;
+        Ok(())
+    }
+
+    fn check_chain(&self, chain: ChainHash) -> Result<(), String> {
+        if chain == self.end().hash {
+            return Ok(());
+        }
+        Err(format!(
+            "the chain hash after entry {} is {}, and the next frame says {chain}",
+            self.end().index,
+            self.end().hash
+        ))
+    }
+}
+
+/// Reads, checks and mends a log; `synced` is the sequence up to which its frames are known to have been synced.
+///
+/// **Errors:** damage, with the first place where it shows.
+pub(super) fn scan(files: &dyn Files, dir: &Path, store: StoreId, synced: u64) -> Result<Scanned, StorageError> {
+    let heads = heads(files, dir, store)?;
+    let mut state = State { entries: Vec::new(), hashes: vec![ChainHash::EMPTY], next_sequence: 1, group: 0 };
+    let mut disk_bytes = 0;
+    for (place, (path, head)) in heads.iter().enumerate() {
+        let next = heads.get(place + 1).map(|(_, next)| *next);
+        if head.first_sequence != state.next_sequence || head.base != state.end() {
+            return Err(StorageError::damaged(path, 0, "the segment does not continue the one before it"));
+        }
+        let io = |what| {
+            let path = path.clone();
+            move |error| StorageError::io(what, &path, error)
+        };
+        let file = files.open(path).map_err(io("open"))?;
+        if next.is_none() {
+            // After a crash of the process alone the last frames may so far be in memory only, and after a failed sync
+            // the memory may hold what the device does not.
+            file.sync().map_err(io("sync"))?;
+            file.evict().map_err(io("read"))?;
+        }
+        let length = file.length().map_err(io("read"))?;
+        disk_bytes += length;
+        let bytes = file.read_at(0, usize::try_from(length).unwrap_or(usize::MAX)).map_err(io("read"))?;
+        let site = Site { store, segment: head.number };
+        let stop = next.map(|next| next.first_sequence);
+        let (at, hole) = read_frames(&mut state, &bytes, site, stop, path)?;
+        if next.is_some() {
+            continue;
+        }
+        let tail = at..end_of_content(&bytes).max(at);
+        if let Some(what) = hole {
+            judge_hole(&state, &bytes, &tail, site, synced, path, what)?;
+        }
+        if !tail.is_empty() {
+            // Zeros, durably, so that nothing of a torn tail can ever be taken for a frame.
+            file.write_at(at as u64, &vec![0; tail.len()]).map_err(io("write"))?;
+            file.sync().map_err(io("sync"))?;
+        }
+        files.sync_dir(dir).map_err(|error| StorageError::io("sync", dir, error))?;
+        let segment = Segment { number: head.number, path: path.clone(), file, bytes_max: length, reserved: length };
+        let State { entries, hashes, next_sequence, .. } = state;
+        return Ok(Scanned {
+            entries,
+            hashes,
+            next_sequence,
+            segment,
+            offset: at as u64,
+            torn_bytes: tail.len() as u64,
+            disk_bytes,
+        });
+    }
+    Err(StorageError::damaged(&Segment::path(dir, 1), 0, "the log is missing"))
+}
+
+/// The headers of all segments, in order.
+fn heads(files: &dyn Files, dir: &Path, store: StoreId) -> Result<Vec<(PathBuf, SegmentHead)>, StorageError> {
+    let mut heads = Vec::new();
+    for (number, expected) in Segment::numbers(files, dir)?.into_iter().zip(1..) {
+        let path = Segment::path(dir, expected);
+        if number != expected {
+            return Err(StorageError::damaged(&path, 0, format!("it is missing, and segment {number} is there")));
+        }
+        let io = |error| StorageError::io("read", &path, error);
+        let bytes = files.open(&path).map_err(io)?.read_at(0, HEADER_BYTES).map_err(io)?;
+        let head = SegmentHead::read(&path, bytes)?;
+        if head.store != store || head.number != number {
+            let what = format!("it is segment {} of store {}", head.number, head.store);
+            return Err(StorageError::damaged(&path, 0, what));
+        }
+        heads.push((path, head));
+    }
+    Ok(heads)
+}
+
+/// Takes frames up to the one of the sequence `stop`, or until there is no whole one; then also says what there is
+/// instead.
+fn read_frames(
+    state: &mut State,
+    bytes: &[u8],
+    site: Site,
+    stop: Option<u64>,
+    path: &Path,
+) -> Result<(usize, Option<&'static str>), StorageError> {
+    let mut at = HEADER_BYTES.min(bytes.len());
+    loop {
+        if stop == Some(state.next_sequence) {
+            return Ok((at, None));
+        }
+        match frame::check(&bytes[at..], site, at as u64) {
+            Ok(frame) => {
+                state.take(frame, &bytes[at..]).map_err(|what| StorageError::damaged(path, at as u64, what))?;
+                at = (at + frame.bytes()).min(bytes.len());
+            }
+            Err(what) => match stop {
+                None => return Ok((at, Some(what))),
+                Some(_) => {
+                    let what = format!("frame {} should be there, and there is {what}", state.next_sequence);
+                    return Err(StorageError::damaged(path, at as u64, what));
+                }
+            },
+        }
+    }
+}
+
+/// Whether the place where the frames of the last segment end is where the log ends.
+///
+/// **Errors:** damage, where a frame that had been synced is missing there.
+fn judge_hole(
+    state: &State,
+    bytes: &[u8],
+    tail: &Range<usize>,
+    site: Site,
+    synced: u64,
+    path: &Path,
+    what: &'static str,
+) -> Result<(), StorageError> {
+    let missing = state.next_sequence;
+    if missing <= synced {
+        let what =
+            format!("frame {missing} should be there, since frames up to {synced} were synced, and there is {what}");
+        return Err(StorageError::damaged(path, tail.start as u64, what));
+    }
+    let magic = frame::MAGIC.to_le_bytes();
+    for behind in (tail.start + frame::ALIGNMENT..tail.end).step_by(frame::ALIGNMENT) {
+        if !bytes[behind..].starts_with(&magic) {
+            continue;
+        }
+        if let Ok(frame) = frame::check(&bytes[behind..], site, behind as u64)
+            && frame.head.group > missing
+        {
+            let found = frame.head.sequence;
+            let what = format!(
+                "frame {missing} should be there, since frame {found} at byte {behind} was written after it was synced, \
+                 and there is {what}"
+            );
+            return Err(StorageError::damaged(path, tail.start as u64, what));
+        }
+    }
+    Ok(())
+}
+
+/// Where the zeros at the end begin. By blocks, since most of a segment may be zeros and this is part of every start.
+fn end_of_content(bytes: &[u8]) -> usize {
+    const BLOCK: usize = 4096;
+    const ZEROS: [u8; BLOCK] = [0; BLOCK];
+    let mut end = bytes.len();
+    for block in bytes.rchunks(BLOCK) {
+        if *block != ZEROS[..block.len()] {
+            let within = block.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            return end - block.len() + within;
+        }
+        end -= block.len();
+    }
+    end
+}

@@ -1,0 +1,150 @@
+//! One file of the log: a header, then frames, then zeros.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use heirloom_proto::codec::{Malformed, Reader, Writer};
+use heirloom_proto::{ChainHash, LogIndex, Position, StoreId};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::error::StorageError;
+use super::files::{Files, OpenFile};
+use super::slots::FORMAT;
+
+/// Frames begin here: a block of its own, so that no write of a frame ever touches the header's.
+pub(super) const HEADER_BYTES: usize = 4096;
+const MAGIC: u64 = u64::from_le_bytes(*b"HEIRLLOG");
+const PREFIX: &str = "log-";
+const UNFINISHED: &str = ".new";
+
+/// What the header of a segment says: where in the log it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SegmentHead {
+    pub(super) store: StoreId,
+    /// Counted from 1; never used twice, also where a file is recycled.
+    pub(super) number: u64,
+    /// The sequence of its first frame.
+    pub(super) first_sequence: u64,
+    /// The log before its first frame.
+    pub(super) base: Position,
+}
+
+impl SegmentHead {
+    pub(super) const fn first(store: StoreId) -> Self {
+        Self { store, number: 1, first_sequence: 1, base: Position::START }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::with_capacity(HEADER_BYTES);
+        out.u64(MAGIC).u32(FORMAT).u32(0).u64(self.store.0).u64(self.number).u64(self.first_sequence);
+        out.u64(self.base.index.0).u128(self.base.hash.0);
+        let sum = xxh3_64(out.as_slice());
+        out.u64(sum);
+        let mut bytes = out.finish();
+        bytes.resize(HEADER_BYTES, 0);
+        bytes
+    }
+
+    /// Reads a header.
+    ///
+    /// **Errors:** damage, or a newer format.
+    pub(super) fn read(path: &Path, bytes: Vec<u8>) -> Result<Self, StorageError> {
+        match Self::decode(bytes) {
+            Ok((FORMAT, head)) => Ok(head),
+            Ok((found, _)) if found > FORMAT => {
+                Err(StorageError::NewerFormat { file: path.to_owned(), found, known: FORMAT })
+            }
+            Ok(_) => Err(StorageError::damaged(path, 0, "the segment is of a format that never was")),
+            Err(Malformed(what)) => Err(StorageError::damaged(path, 0, what)),
+        }
+    }
+
+    fn decode(bytes: Vec<u8>) -> Result<(u32, Self), Malformed> {
+        const SHORT: &str = "the header of the segment is cut short";
+        let bytes = Bytes::from(bytes);
+        let mut reader = Reader::new(bytes.clone());
+        if reader.u64(SHORT)? != MAGIC {
+            return Err(Malformed("it holds no segment of a log"));
+        }
+        let format = reader.u32(SHORT)?;
+        reader.u32(SHORT)?;
+        let store = StoreId(reader.u64(SHORT)?);
+        let number = reader.u64(SHORT)?;
+        let first_sequence = reader.u64(SHORT)?;
+        let index = LogIndex(reader.u64(SHORT)?);
+        let hash = ChainHash(reader.u128(SHORT)?);
+        if reader.u64(SHORT)? != xxh3_64(&bytes[..64]) {
+            return Err(Malformed("the header of the segment has a wrong checksum"));
+        }
+        Ok((format, Self { store, number, first_sequence, base: Position { index, hash } }))
+    }
+}
+
+/// A segment that can be written.
+pub(super) struct Segment {
+    pub(super) number: u64,
+    pub(super) path: PathBuf,
+    pub(super) file: Box<dyn OpenFile>,
+    /// Where no frame fits any more.
+    pub(super) bytes_max: u64,
+    /// What is already reserved.
+    pub(super) reserved: u64,
+}
+
+impl Segment {
+    /// The file of a segment.
+    pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
+        dir.join(format!("{PREFIX}{number:016x}"))
+    }
+
+    /// Makes a segment; file and name are durable when this returns, and before that it is no segment: a file that has
+    /// the name of one always has a whole header.
+    pub(super) fn create(
+        files: &dyn Files,
+        dir: &Path,
+        head: SegmentHead,
+        bytes_max: u64,
+        reserve: bool,
+    ) -> Result<Self, StorageError> {
+        let path = Self::path(dir, head.number);
+        let unfinished = path.with_extension(&UNFINISHED[1..]);
+        let io = |what, path: &Path| {
+            let path = path.to_owned();
+            move |error| StorageError::io(what, &path, error)
+        };
+        let file = files.create(&unfinished).map_err(io("create", &unfinished))?;
+        let reserved = if reserve { bytes_max } else { HEADER_BYTES as u64 };
+        file.allocate(reserved).map_err(io("reserve room for", &unfinished))?;
+        file.write_at(0, &head.encode()).map_err(io("write", &unfinished))?;
+        file.sync().map_err(io("sync", &unfinished))?;
+        files.rename(&unfinished, &path).map_err(io("rename", &unfinished))?;
+        files.sync_dir(dir).map_err(io("sync", dir))?;
+        Ok(Self { number: head.number, path, file, bytes_max, reserved })
+    }
+
+    /// Reserves the segment's room, where that was put off until the first frame.
+    pub(super) fn reserve(&mut self) -> Result<(), StorageError> {
+        if self.reserved < self.bytes_max {
+            let io = |error| StorageError::io("reserve room for", &self.path, error);
+            self.file.allocate(self.bytes_max).map_err(io)?;
+            self.reserved = self.bytes_max;
+        }
+        Ok(())
+    }
+
+    /// The numbers of the segments in a store, in order. Removes what a crash left unfinished.
+    pub(super) fn numbers(files: &dyn Files, dir: &Path) -> Result<Vec<u64>, StorageError> {
+        let mut numbers = Vec::new();
+        for listed in files.list(dir).map_err(|error| StorageError::io("read", dir, error))? {
+            let Some(name) = listed.name.strip_prefix(PREFIX) else { continue };
+            if name.ends_with(UNFINISHED) {
+                let path = dir.join(&listed.name);
+                files.remove(&path).map_err(|error| StorageError::io("remove", &path, error))?;
+            } else if let Ok(number) = u64::from_str_radix(name, 16) {
+                numbers.push(number);
+            }
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+}
