@@ -85,10 +85,9 @@ impl Session {
             Response::Changed { epoch, .. } | Response::Found { epoch, .. } | Response::NotFound { epoch, .. } => {
                 Some(*epoch)
             }
-            Response::SessionOpened { .. }
-            | Response::SessionClosed
-            | Response::Promoted { .. }
-            | Response::Fenced => None,
+            Response::SessionOpened { .. } | Response::SessionClosed | Response::Promoted { .. } | Response::Fenced => {
+                None
+            }
         };
         let leads = epoch.and_then(|epoch| self.seats.connected_seat_of(epoch.server));
         // An old primary's answer may come after a new one's.

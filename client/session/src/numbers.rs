@@ -87,7 +87,10 @@ impl Numbers {
     }
 
     pub(crate) fn check_invariants(&self) {
-        assert!(self.unanswered.last().is_none_or(|last| *last < self.next), "a number was settled before it was given");
+        assert!(
+            self.unanswered.last().is_none_or(|last| *last < self.next),
+            "a number was settled before it was given"
+        );
         assert!(
             self.session.is_none() || self.next - self.lowest_unanswered() <= limits::SESSION_ANSWERS_MAX as u64,
             "more answers are unseen than the servers keep"

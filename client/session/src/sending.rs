@@ -122,9 +122,8 @@ impl Session {
         let waited_for = |attempt: &Attempt| {
             attempt.seat == seat && place.sent_at(attempt.number).is_some_and(|at| now.since(at) < OVERDUE)
         };
-        let sendable = |(_, call): &(&Who, &crate::call::Call)| {
-            !call.lacks_number() && !call.attempts.iter().any(waited_for)
-        };
+        let sendable =
+            |(_, call): &(&Who, &crate::call::Call)| !call.lacks_number() && !call.attempts.iter().any(waited_for);
         self.calls.iter().find(sendable).map(|(who, _)| *who)
     }
 

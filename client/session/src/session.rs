@@ -158,7 +158,11 @@ impl Session {
     }
 
     fn expire(&mut self, now: Time) {
-        while let Some((_, who)) = self.deadlines.first().copied().filter(|(deadline, _)| *deadline <= now) {
+        let due: Vec<Who> =
+            self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now).map(|(_, who)| *who).collect();
+        // The opening last: a change that waited for it is told what came of it.
+        let (opening, calls): (Vec<Who>, Vec<Who>) = due.into_iter().partition(|who| *who == Who::Opening);
+        for who in calls.into_iter().chain(opening) {
             self.fail(who, Reason::OutOfTime);
         }
     }

@@ -80,12 +80,30 @@ fn an_answer_from_a_newer_epoch_says_who_leads_now() {
 fn a_late_answer_of_an_old_primary_does_not_lead_back_to_it() {
     let mut desk = Desk::served(2);
     desk.read("a");
+    desk.read("b");
+    let _lost = desk.take(0);
     let late = desk.take(0);
     desk.wait_ms(300);
-    desk.answer(1, found(epoch(2, 1)));
-    desk.read("b");
-    desk.step(Input::Answered { attempt: late, response: found(epoch(1, 0)), server: None });
+    assert_eq!(desk.answer(1, found(epoch(2, 1))), ["call 2 answered", "to 1: read b"]);
+    let response = found(epoch(1, 0));
+    assert_eq!(desk.step(Input::Answered { attempt: late, response, server: None }), ["call 3 answered"]);
     assert_eq!(desk.read("c"), ["to 1: read c"]);
+}
+
+#[test]
+fn all_that_a_silent_primary_was_asked_is_asked_of_its_successor() {
+    let mut desk = Desk::served(2);
+    desk.add("a");
+    desk.add("b");
+    assert_eq!(desk.wait_ms(300), ["nudge 1", "to 1: add a as 1.2 from 2"]);
+    assert_eq!(desk.answer(1, changed(epoch(2, 1))), ["call 2 answered", "to 1: add b as 1.3 from 3"]);
+}
+
+#[test]
+fn a_scout_whose_connection_breaks_goes_on_at_once() {
+    let mut desk = Desk::connected(3);
+    assert_eq!(desk.read("a"), ["to 0: read a"]);
+    assert_eq!(desk.break_off(0), ["to 1: read a"]);
 }
 
 #[test]

@@ -128,10 +128,7 @@ fn a_lost_change_of_an_expired_session_stays_unknown_and_is_never_sent_under_a_n
     desk.add("waiting");
     assert_eq!(desk.refuse(1, Refusal::SessionExpired), ["call 2 unknown: SessionExpired"]);
     desk.wait_ms(2);
-    assert_eq!(
-        desk.answer(1, Response::SessionOpened { session: session_id(2) }),
-        ["to 1: add waiting as 2.1 from 1"]
-    );
+    assert_eq!(desk.answer(1, Response::SessionOpened { session: session_id(2) }), ["to 1: add waiting as 2.1 from 1"]);
 }
 
 #[test]
@@ -233,4 +230,35 @@ fn a_failure_says_what_each_server_did() {
             (Seat(3), Heard::NotConnected),
         ]
     );
+}
+
+#[test]
+fn a_change_that_waited_for_its_session_says_where_the_opening_went() {
+    let mut desk = Desk::connected(1);
+    desk.add("a");
+    desk.now = desk.now + Duration::from_secs(5);
+    let outputs = desk.session.step(desk.now, Input::Deadline);
+    let [Output::Done { outcome: Err(Failure::NotApplied(failure)), .. }] = &outputs[..] else {
+        panic!("not one change that was not applied: {outputs:?}")
+    };
+    assert_eq!(failure.tried[0].heard, Heard::NoAnswer);
+}
+
+#[test]
+fn what_is_left_of_an_old_session_does_not_tell_the_servers_to_forget_its_answers() {
+    let mut desk = Desk::served(2);
+    ["a", "b", "c"].map(|key| desk.add(key));
+    desk.break_off(0);
+    assert_eq!(desk.refuse(1, Refusal::SessionExpired), ["call 2 unknown: SessionExpired"]);
+    desk.wait_ms(2);
+    let response = Response::SessionOpened { session: session_id(2) };
+    assert_eq!(desk.answer(1, response), ["to 1: add b as 1.3 from 1", "to 1: add c as 1.4 from 1"]);
+}
+
+#[test]
+fn a_change_whose_answer_was_forgotten_is_unknown() {
+    let mut desk = Desk::served(1);
+    desk.add("a");
+    let refusal = Refusal::SequenceAnswered { lowest_unanswered: 9 };
+    assert_eq!(desk.refuse(0, refusal), ["call 2 unknown: Refused(SequenceAnswered { lowest_unanswered: 9 })"]);
 }

@@ -1,0 +1,62 @@
+//! The commands that talk to servers. `heirloom serve` and `heirloom recover` are the server's own, in its crate.
+//!
+//! Standard output carries the answer and nothing else; messages go to standard error. What an exit code means is in
+//! `failure.rs`.
+
+mod change;
+mod failure;
+mod fence;
+pub(crate) mod operator;
+mod options;
+pub(crate) mod output;
+mod promote;
+mod read;
+mod status;
+mod table;
+mod text;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+pub(crate) use failure::Failure;
+
+/// The client commands, to be flattened into a command line.
+#[derive(Debug, Subcommand)]
+// The words above are for programmers; without this they would replace those of the command line as a whole.
+#[command(about = None, long_about = None)]
+pub enum Command {
+    /// Add a key, or replace its value.
+    Add(change::Add),
+    /// Print the value of a key.
+    Read(read::Read),
+    /// Delete a key.
+    Delete(change::Delete),
+    /// Show all servers: who leads, how far each is, and whether they agree.
+    Status(status::Status),
+    /// Hand the part of the primary over to a server, with nothing lost.
+    Promote(promote::Promote),
+    /// Give your word, as proof of death, that a server is off.
+    Fence(fence::Fence),
+    /// Watch a failover: a cluster of three in a temporary folder, whose primary is killed while it writes.
+    Demo(crate::demo::Demo),
+}
+
+impl Command {
+    /// Runs the command to its end and says how it ended.
+    pub async fn run(self) -> ExitCode {
+        let done = match self {
+            Self::Add(add) => Box::pin(add.run()).await,
+            Self::Read(read) => Box::pin(read.run()).await,
+            Self::Delete(delete) => Box::pin(delete.run()).await,
+            Self::Status(status) => Box::pin(status.run()).await,
+            Self::Promote(promote) => Box::pin(promote.run()).await,
+            Self::Fence(fence) => Box::pin(fence.run()).await,
+            Self::Demo(demo) => Box::pin(demo.run()).await,
+        };
+        match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => failure.tell(),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The client: cheap to clone, one driver behind all clones.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use heirloom_proto::{Change, Response, limits};
+use heirloom_session::{Answer, CallId, Operation, Reason};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::address::Address;
+use crate::answer::{Changed, Entry};
+use crate::driver::{ASKS_MAX, Ask, Driver};
+use crate::error::{BadInput, Error, NotApplied, Report, Unknown};
+
+/// How long a call waits for its answer unless it is told otherwise.
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+/// How many addresses a client takes.
+const ADDRESSES_MAX: usize = 1_024;
+
+/// A client of one cluster.
+///
+/// Clones are cheap and share everything: one driver task, one connection and one stream per server, any number of tasks
+/// calling at once. Connections are made at the first call, to all servers in parallel, and kept.
+///
+/// A call may be dropped before its answer: a change that was sent by then is carried out once or not at all. When the
+/// last clone is dropped the session with the servers is closed in the background; [`Client::close`] waits for that.
+#[derive(Clone, Debug)]
+pub struct Client {
+    asks: mpsc::Sender<Ask>,
+    calls: Arc<AtomicU64>,
+    timeout: Duration,
+}
+
+/// What a client is made with.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    timeout: Duration,
+}
+
+impl Builder {
+    /// How long each call waits for its answer; [`TIMEOUT_DEFAULT`] otherwise.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// A client of the cluster of these servers; see [`Client::connect`].
+    ///
+    /// **Errors:** [`BadInput`] where an address can't be read or none is given.
+    pub async fn connect<A: AsRef<str>>(self, servers: impl IntoIterator<Item = A>) -> Result<Client, Error> {
+        let mut addresses: Vec<Address> = Vec::new();
+        for server in servers {
+            let address = server.as_ref().parse().map_err(BadInput::Address)?;
+            if !addresses.contains(&address) && addresses.len() < ADDRESSES_MAX {
+                addresses.push(address);
+            }
+        }
+        if addresses.is_empty() {
+            return Err(BadInput::NoAddress.into());
+        }
+        let (asks, taken) = mpsc::channel(ASKS_MAX);
+        tokio::spawn(Driver::new(addresses, taken).run());
+        Ok(Client { asks, calls: Arc::new(AtomicU64::new(1)), timeout: self.timeout })
+    }
+}
+
+impl Client {
+    /// A client of the cluster of these servers, `host:port` each; some are enough, the others are learnt from them.
+    ///
+    /// Nothing is sent yet: servers that are down or still starting are no error here.
+    ///
+    /// **Errors:** [`BadInput`] where an address can't be read or none is given.
+    ///
+    /// **Panics if** called outside a tokio runtime.
+    pub async fn connect<A: AsRef<str>>(servers: impl IntoIterator<Item = A>) -> Result<Self, Error> {
+        Self::builder().connect(servers).await
+    }
+
+    /// A client with other settings than the usual ones.
+    pub fn builder() -> Builder {
+        Builder { timeout: TIMEOUT_DEFAULT }
+    }
+
+    /// The same client with another time-out; both go on sharing everything else.
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        Self { timeout, ..self.clone() }
+    }
+
+    /// Adds a key or replaces its value.
+    ///
+    /// **Errors:** [`Error::Unknown`] where the change may have been carried out, [`Error::NotApplied`] where it certainly
+    /// was not and will not be, [`Error::BadInput`] where key or value are out of bounds.
+    pub async fn add(&self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Result<Changed, Error> {
+        let (key, value) = (checked(key.as_ref())?, value.into());
+        if value.len() > limits::VALUE_BYTES_MAX_MAX {
+            return Err(BadInput::Value { bytes: value.len() }.into());
+        }
+        let asked = Asked { verb: "add", key: key.clone(), is_change: true };
+        let answer = self.call(&asked, Operation::Change(Change::Add { key, value })).await?;
+        self.changed(&asked, &answer)
+    }
+
+    /// Deletes a key. One that has no value is no error: [`Changed::existed`] says so.
+    ///
+    /// **Errors:** as [`Client::add`].
+    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<Changed, Error> {
+        let key = checked(key.as_ref())?;
+        let asked = Asked { verb: "delete", key: key.clone(), is_change: true };
+        let answer = self.call(&asked, Operation::Change(Change::Delete { key })).await?;
+        self.changed(&asked, &answer)
+    }
+
+    /// The value of a key, linearizable: it is at least as new as every change that was answered before this call.
+    ///
+    /// **Errors:** [`Error::NotApplied`] where no server answered in time, [`Error::BadInput`] where the key is out of
+    /// bounds.
+    pub async fn read(&self, key: impl AsRef<[u8]>) -> Result<Option<Entry>, Error> {
+        let key = checked(key.as_ref())?;
+        let asked = Asked { verb: "read", key: key.clone(), is_change: false };
+        let Answer { response, server } = self.call(&asked, Operation::Read { key }).await?;
+        match response {
+            Response::Found { value, version, changed_at, epoch } => {
+                Ok(Some(Entry { value, version, changed_at, server: server.unwrap_or(epoch.server), epoch }))
+            }
+            Response::NotFound { .. } => Ok(None),
+            Response::SessionOpened { .. }
+            | Response::SessionClosed
+            | Response::Changed { .. }
+            | Response::Promoted { .. }
+            | Response::Fenced => Err(self.nonsense(&asked)),
+        }
+    }
+
+    /// Closes the session with the servers, so that they needn't keep it, and waits for that. Other calls may go on; the
+    /// next change opens a new session.
+    ///
+    /// **Errors:** [`Error::NotApplied`] where no server answered in time: they will remove the session by themselves once
+    /// it has been idle for an hour.
+    pub async fn close(&self) -> Result<(), Error> {
+        let asked = Asked { verb: "close the session", key: Bytes::new(), is_change: false };
+        self.call(&asked, Operation::Close).await.map(drop)
+    }
+
+    async fn call(&self, asked: &Asked, operation: Operation) -> Result<Answer, Error> {
+        let call = CallId(self.calls.fetch_add(1, Ordering::Relaxed));
+        let (reply, ended) = oneshot::channel();
+        let deadline = Instant::now() + self.timeout;
+        let ask = Ask::Call { call, operation, deadline, reply };
+        match tokio::time::timeout_at(deadline, self.asks.send(ask)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(self.failure(asked, None, Vec::new(), false)),
+            Err(_) => return Err(self.failure(asked, Some(Reason::OutOfTime), Vec::new(), false)),
+        }
+        let mut guard = Guard { asks: &self.asks, call: Some(call) };
+        let ended = ended.await;
+        guard.call = None;
+        match ended {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(lost)) => Err(self.failure(asked, Some(lost.reason), lost.servers, lost.is_unknown)),
+            // The runtime is shutting down under a call that was taken: it may have been sent.
+            Err(_) => Err(self.failure(asked, None, Vec::new(), asked.is_change)),
+        }
+    }
+
+    fn changed(&self, asked: &Asked, answer: &Answer) -> Result<Changed, Error> {
+        match answer.response {
+            Response::Changed { version, existed, copies, epoch } => {
+                Ok(Changed { version, existed, copies, server: answer.server.unwrap_or(epoch.server), epoch })
+            }
+            Response::SessionOpened { .. }
+            | Response::SessionClosed
+            | Response::Found { .. }
+            | Response::NotFound { .. }
+            | Response::Promoted { .. }
+            | Response::Fenced => Err(self.nonsense(asked)),
+        }
+    }
+
+    /// A server that answers something else than it was asked is broken, and then nothing is known.
+    fn nonsense(&self, asked: &Asked) -> Error {
+        self.failure(asked, Some(Reason::OutOfTime), Vec::new(), asked.is_change)
+    }
+
+    fn failure(
+        &self,
+        asked: &Asked,
+        reason: Option<Reason>,
+        servers: Vec<crate::error::ServerReport>,
+        is_unknown: bool,
+    ) -> Error {
+        let report =
+            Report { asked: asked.words(), is_change: asked.is_change, timeout: self.timeout, reason, servers };
+        if is_unknown { Error::Unknown(Unknown(report)) } else { Error::NotApplied(NotApplied(report)) }
+    }
+}
+
+/// What was asked, for errors.
+struct Asked {
+    verb: &'static str,
+    key: Bytes,
+    is_change: bool,
+}
+
+impl Asked {
+    fn words(&self) -> String {
+        /// Enough to tell keys apart, and short enough for a line.
+        const CHARACTERS_MAX: usize = 64;
+        if self.key.is_empty() {
+            return self.verb.to_owned();
+        }
+        let key = String::from_utf8_lossy(&self.key);
+        let short: String = key.chars().take(CHARACTERS_MAX).collect();
+        let rest = if short.len() < key.len() { "…" } else { "" };
+        format!("{} {short:?}{rest}", self.verb)
+    }
+}
+
+/// Tells the driver when a call is dropped before its end.
+struct Guard<'a> {
+    asks: &'a mpsc::Sender<Ask>,
+    call: Option<CallId>,
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if let Some(call) = self.call {
+            // Where there is no room the call ends at its deadline, and its answer is thrown away then.
+            let _ = self.asks.try_send(Ask::Cancel(call));
+        }
+    }
+}
+
+fn checked(key: &[u8]) -> Result<Bytes, BadInput> {
+    if key.is_empty() || key.len() > limits::KEY_BYTES_MAX {
+        return Err(BadInput::Key { bytes: key.len() });
+    }
+    Ok(Bytes::copy_from_slice(key))
+}

@@ -1,0 +1,278 @@
+//! Servers that speak the wire and know no replication: one dictionary behind all of them, and a script for each.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use heirloom_proto::wire::client::{refused_to_wire, request_from_wire, response_to_wire};
+use heirloom_proto::wire::v1::cluster_server::{Cluster, ClusterServer};
+use heirloom_proto::wire::v1::dictionary_server::{Dictionary, DictionaryServer};
+use heirloom_proto::wire::v1::{self, SessionRequests, SessionResponse, SessionResponses};
+use heirloom_proto::{
+    Change, Epoch, LogIndex, Refusal, Request, Response, RunId, ServerId, SessionId, Version, WallTime,
+};
+use tokio::net::TcpListener;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Status, Streaming};
+
+/// What a server does with its next request instead of the usual.
+#[derive(Clone, Debug)]
+pub(crate) enum Script {
+    Refuse(Refusal),
+    /// Carry it out, and never answer.
+    Swallow,
+    /// Carry it out, and break the stream.
+    BreakAfter,
+    /// Answer after this long.
+    Delay(Duration),
+}
+
+/// What all servers agree on, and what they have seen.
+#[derive(Default)]
+pub(crate) struct World {
+    pub(crate) primary: u8,
+    pub(crate) epoch: u64,
+    pub(crate) addresses: Vec<String>,
+    pub(crate) entries: BTreeMap<Bytes, (Bytes, u64)>,
+    pub(crate) sessions: BTreeMap<SessionId, BTreeMap<u64, Response>>,
+    pub(crate) opened: u64,
+    pub(crate) version: u64,
+    pub(crate) applied: u64,
+    pub(crate) messages: u64,
+    pub(crate) requests: Vec<(u8, String)>,
+    pub(crate) nudged: Vec<u8>,
+    pub(crate) scripts: BTreeMap<u8, VecDeque<Script>>,
+}
+
+/// A handle to it.
+#[derive(Clone, Default)]
+pub(crate) struct Shared(Arc<Mutex<World>>);
+
+impl Shared {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
+        self.0.lock().expect("no server panics")
+    }
+
+    pub(crate) fn script(&self, server: u8, scripts: impl IntoIterator<Item = Script>) {
+        self.lock().scripts.entry(server).or_default().extend(scripts);
+    }
+}
+
+/// A running server; dropping it breaks its connections at once, like a killed process.
+pub(crate) struct Fake {
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.runtime.take().expect("taken only here").shutdown_background();
+    }
+}
+
+/// So many servers, of which server 0 leads.
+pub(crate) fn cluster(count: u8) -> (Shared, Vec<Fake>) {
+    let shared = Shared::default();
+    shared.lock().epoch = 1;
+    let listeners: Vec<_> =
+        (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    shared.lock().addresses =
+        listeners.iter().map(|listener| listener.local_addr().expect("bound").to_string()).collect();
+    let servers = (0..count).zip(listeners).map(|(id, listener)| start(id, listener, shared.clone())).collect();
+    (shared, servers)
+}
+
+fn start(id: u8, listener: std::net::TcpListener, shared: Shared) -> Fake {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    listener.set_nonblocking(true).expect("a socket");
+    let service = Service { id, shared };
+    runtime.spawn(async move {
+        let listener = TcpListener::from_std(listener).expect("a socket");
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let dictionary = DictionaryServer::new(service.clone()).max_decoding_message_size(64 << 20);
+        tonic::transport::Server::builder()
+            .add_service(dictionary)
+            .add_service(ClusterServer::new(service))
+            .serve_with_incoming(incoming)
+            .await
+            .expect("serves");
+    });
+    Fake { runtime: Some(runtime) }
+}
+
+#[derive(Clone)]
+struct Service {
+    id: u8,
+    shared: Shared,
+}
+
+impl Service {
+    fn carry_out(&self, request: &Request) -> Result<Response, Refusal> {
+        let mut world = self.shared.lock();
+        let world = &mut *world;
+        if world.primary != self.id {
+            return Err(Refusal::NotPrimary { primary: Some(ServerId(world.primary)) });
+        }
+        let epoch = Epoch { round: world.epoch, server: ServerId(self.id), run: RunId(1) };
+        match request {
+            Request::OpenSession => {
+                world.opened += 1;
+                let session = SessionId { opened_at: LogIndex(world.opened), nonce: 1 };
+                world.sessions.insert(session, BTreeMap::new());
+                Ok(Response::SessionOpened { session })
+            }
+            Request::CloseSession(session) => {
+                world.sessions.remove(session);
+                Ok(Response::SessionClosed)
+            }
+            Request::Read { key, .. } => Ok(match world.entries.get(key) {
+                Some((value, version)) => {
+                    Response::Found { value: value.clone(), version: Version(*version), changed_at: WallTime(1), epoch }
+                }
+                None => Response::NotFound { version: Version(world.version), epoch },
+            }),
+            Request::Change { id: Some(id), change } => {
+                let answers = world.sessions.get_mut(&id.session).ok_or(Refusal::SessionExpired)?;
+                if let Some(answer) = answers.get(&id.sequence) {
+                    return Ok(answer.clone());
+                }
+                world.applied += 1;
+                world.version += 1;
+                let existed = match change {
+                    Change::Add { key, value } => {
+                        world.entries.insert(key.clone(), (value.clone(), world.version)).is_some()
+                    }
+                    Change::Delete { key } => world.entries.remove(key).is_some(),
+                };
+                let answer = Response::Changed { version: Version(world.version), existed, copies: 3, epoch };
+                answers.insert(id.sequence, answer.clone());
+                Ok(answer)
+            }
+            other => panic!("the client never asks {other:?}"),
+        }
+    }
+
+    /// `None` where the stream is to break.
+    async fn answer(&self, message: SessionRequests) -> Option<SessionResponses> {
+        self.shared.lock().messages += 1;
+        let mut responses = Vec::new();
+        for v1::SessionRequest { tag, request } in message.requests {
+            let asked = request_from_wire(request.expect("a request")).expect("well formed");
+            let words = format!("{:?}", asked.request).split([' ', '(']).next().unwrap_or_default().to_owned();
+            let script = {
+                let mut world = self.shared.lock();
+                world.requests.push((self.id, words));
+                world.scripts.entry(self.id).or_default().pop_front()
+            };
+            let result = match script {
+                None => self.carry_out(&asked.request),
+                Some(Script::Refuse(refusal)) => Err(refusal),
+                Some(Script::Swallow) => {
+                    let _ = self.carry_out(&asked.request);
+                    continue;
+                }
+                Some(Script::BreakAfter) => {
+                    let _ = self.carry_out(&asked.request);
+                    return None;
+                }
+                Some(Script::Delay(span)) => {
+                    tokio::time::sleep(span).await;
+                    self.carry_out(&asked.request)
+                }
+            };
+            let response = match result {
+                Ok(response) => response_to_wire(response, ServerId(self.id)),
+                Err(refusal) => {
+                    let address = match &refusal {
+                        Refusal::NotPrimary { primary: Some(server) } => {
+                            self.shared.lock().addresses.get(usize::from(server.0)).cloned()
+                        }
+                        _ => None,
+                    };
+                    Some(refused_to_wire(&refusal, address.as_deref()))
+                }
+            };
+            responses.push(SessionResponse { tag, response });
+        }
+        Some(SessionResponses { responses })
+    }
+}
+
+type Answers = std::pin::Pin<Box<dyn Stream<Item = Result<SessionResponses, Status>> + Send>>;
+type Unary<T> = Result<tonic::Response<T>, Status>;
+
+#[tonic::async_trait]
+impl Dictionary for Service {
+    type SessionStream = Answers;
+
+    async fn session(&self, requests: tonic::Request<Streaming<SessionRequests>>) -> Unary<Answers> {
+        let mut requests = requests.into_inner();
+        let (sender, answers) = tokio::sync::mpsc::channel(4);
+        let service = self.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(message)) = requests.message().await {
+                match service.answer(message).await {
+                    Some(answer) => drop(sender.send(Ok(answer)).await),
+                    None => return drop(sender.send(Err(Status::unavailable("broken on purpose"))).await),
+                }
+            }
+        });
+        Ok(tonic::Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+
+    async fn open_session(&self, _: tonic::Request<v1::OpenSessionRequest>) -> Unary<v1::OpenSessionResponse> {
+        Err(Status::unimplemented("the client uses the stream"))
+    }
+
+    async fn close_session(&self, _: tonic::Request<v1::CloseSessionRequest>) -> Unary<v1::CloseSessionResponse> {
+        Err(Status::unimplemented("the client uses the stream"))
+    }
+
+    async fn add(&self, _: tonic::Request<v1::AddRequest>) -> Unary<v1::ChangeResponse> {
+        Err(Status::unimplemented("the client uses the stream"))
+    }
+
+    async fn delete(&self, _: tonic::Request<v1::DeleteRequest>) -> Unary<v1::ChangeResponse> {
+        Err(Status::unimplemented("the client uses the stream"))
+    }
+
+    async fn read(&self, _: tonic::Request<v1::ReadRequest>) -> Unary<v1::ReadResponse> {
+        Err(Status::unimplemented("the client uses the stream"))
+    }
+}
+
+#[tonic::async_trait]
+impl Cluster for Service {
+    async fn status(&self, _: tonic::Request<v1::StatusRequest>) -> Unary<v1::StatusResponse> {
+        let world = self.shared.lock();
+        let servers = world.addresses.iter().enumerate().map(|(id, address)| v1::ServerAddress {
+            id: u32::try_from(id).expect("few"),
+            address: address.clone(),
+            witness: false,
+        });
+        Ok(tonic::Response::new(v1::StatusResponse {
+            server: u32::from(self.id),
+            address: world.addresses[usize::from(self.id)].clone(),
+            role: if world.primary == self.id { "primary" } else { "backup" }.to_owned(),
+            primary: Some(u32::from(world.primary)),
+            servers: servers.collect(),
+            ..Default::default()
+        }))
+    }
+
+    async fn nudge(&self, _: tonic::Request<v1::NudgeRequest>) -> Unary<v1::NudgeResponse> {
+        self.shared.lock().nudged.push(self.id);
+        Ok(tonic::Response::new(v1::NudgeResponse::default()))
+    }
+
+    async fn promote(&self, _: tonic::Request<v1::PromoteRequest>) -> Unary<v1::PromoteResponse> {
+        Err(Status::unimplemented("no operator here"))
+    }
+
+    async fn fence(&self, _: tonic::Request<v1::FenceRequest>) -> Unary<v1::FenceResponse> {
+        Err(Status::unimplemented("no operator here"))
+    }
+}
