@@ -1,1 +1,32 @@
-//! Placeholder.
+//! One Heirloom server: the runtime around the pure node. The only room where anything happens.
+//!
+//! ```text
+//!  clients ──▶ grpc ──▶ driver ── now, Event ──▶ Node::step ──▶ [Action] ──┐
+//!  peers ◀──▶ links ──▶   ▲                                                │
+//!                         └── storage · probe · links · callers ◀── perform┘
+//! ```
+//!
+//! - [`settings`]: what a person set, parsed and checked.
+//! - `driver`: owns the node; takes events, performs actions; one life after the other.
+//! - `links`: the streams between servers.
+//! - `grpc`: the services on the port, and the desk that forwards and waits on behalf of clients.
+//! - `probe`: proof of death.
+//! - [`storage`]: what a server must not forget.
+//!
+//! What is decided, the node decides; nothing here knows the protocol.
+
+mod clock;
+mod driver;
+mod failure;
+mod grpc;
+mod links;
+mod listen;
+mod probe;
+mod random;
+mod serve;
+pub mod settings;
+pub mod storage;
+
+pub use failure::Failure;
+pub use listen::listen;
+pub use serve::run;

@@ -1,0 +1,71 @@
+//! What the services ask of the driver, and the slots in which it answers.
+
+use std::time::Duration;
+
+use heirloom_proto::status::Status;
+use heirloom_proto::{Refusal, Request, Response};
+use tokio::sync::{mpsc, oneshot};
+
+/// One question to the driver.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    /// For the node.
+    Request {
+        /// What.
+        request: Request,
+        /// Where the answer goes.
+        reply: Reply,
+    },
+    /// What does the server say of itself?
+    Report(oneshot::Sender<Report>),
+    /// A client says that the primary is gone.
+    Nudge,
+}
+
+/// What a server says of itself, its machine included.
+#[derive(Clone, Debug)]
+pub(crate) struct Report {
+    /// The node.
+    pub(crate) status: Status,
+    /// Since the process started.
+    pub(crate) uptime: Duration,
+    /// What the store takes on disk. **Units:** bytes.
+    pub(crate) disk_bytes: u64,
+}
+
+/// Where an answer goes. A caller that has gone away is none of the driver's business.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    /// To one waiting call.
+    Call(oneshot::Sender<Result<Response, Refusal>>),
+    /// To a stream with many requests under way, which bounds how many.
+    Stream {
+        /// Names the request within the stream.
+        number: u64,
+        /// The stream.
+        answers: mpsc::UnboundedSender<Replied>,
+    },
+}
+
+/// An answer to a request of a stream.
+#[derive(Debug)]
+pub(crate) struct Replied {
+    /// The request.
+    pub(crate) number: u64,
+    /// The answer.
+    pub(crate) result: Result<Response, Refusal>,
+}
+
+impl Reply {
+    /// Answers.
+    pub(crate) fn send(self, result: Result<Response, Refusal>) {
+        match self {
+            Self::Call(slot) => {
+                let _ = slot.send(result);
+            }
+            Self::Stream { number, answers } => {
+                let _ = answers.send(Replied { number, result });
+            }
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! One life: a run of the node, from what was on disk to its halt.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use heirloom_node::Node;
+use heirloom_proto::event::Note;
+use heirloom_proto::status::RoleName;
+use heirloom_proto::{Action, Birth, Cause, ClusterId, Durable, Event, Peer, Record, RunId, Ticket, Time};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::callers::Callers;
+use super::{Ask, BATCH_MAX, Driver, Ended, INPUTS_MAX, Place, Report, notes};
+use crate::clock;
+use crate::failure::Failure;
+use crate::links::{Input, Life, Pairs, dial};
+use crate::random;
+use crate::storage::{Disk, Store};
+
+/// How long changes under way may take to be answered when the server is told to stop.
+const FAREWELL_MAX: Duration = Duration::from_millis(500);
+
+/// What a node needs around it.
+struct Living<'a> {
+    driver: &'a mut Driver,
+    node: Node,
+    disk: Disk,
+    life: Arc<Life>,
+    pairs: Pairs,
+    callers: Callers,
+    /// Identities on their way to disk: with which cluster they name.
+    identities: Vec<(Ticket, Option<ClusterId>)>,
+    halted: Option<Cause>,
+    place_changed: bool,
+}
+
+impl Driver {
+    /// Lives one run of the node. When this returns the node is gone, its streams are closed, and what it wanted on disk
+    /// is there.
+    pub(super) async fn live(&mut self, durable: Durable, store: Store) -> Result<Ended, Failure> {
+        let birth = Birth { run: RunId(random::number()?), cluster: random::number()? };
+        let identity = &durable.identity;
+        let me = Peer { server: identity.server, store: identity.store, run: birth.run };
+        let (inputs_in, mut inputs) = mpsc::channel(INPUTS_MAX);
+        let (cluster, _) = watch::channel(identity.cluster.as_ref().map(|(cluster, _)| *cluster));
+        let life = Arc::new(Life {
+            me,
+            cluster,
+            inputs: inputs_in.clone(),
+            redial: self.servers.iter().map(|_| Notify::new()).collect(),
+            servers: self.servers.clone(),
+            warned: self.warned.clone(),
+        });
+        tracing::info!(store = %me.store, run = %me.run, entries = durable.log.len(), "server {} begins a run", me.server);
+        let disk = Disk::start(store, move |event| {
+            // Waits only where it must, for a start that fails reports on this very thread. An error means that the life
+            // is over, and with it all interest.
+            if let Err(TrySendError::Full(input)) = inputs_in.try_send(Input::Event(event)) {
+                let _ = inputs_in.blocking_send(input);
+            }
+        });
+        let (node, first) = Node::recover(self.settings.node.clone(), birth, durable, clock::now());
+        self.prober.begin(life.inputs.clone());
+        self.life.send_replace(Some(life.clone()));
+        let mut dialling = JoinSet::new();
+        for server in self.settings.others() {
+            dialling.spawn(dial(life.clone(), server));
+        }
+
+        let mut living = Living {
+            driver: self,
+            node,
+            disk,
+            life,
+            pairs: Pairs::default(),
+            callers: Callers::default(),
+            identities: Vec::new(),
+            halted: None,
+            place_changed: true,
+        };
+        living.perform(first);
+        living.flush();
+        let ended = living.until_the_end(&mut inputs).await;
+
+        let Living { node, disk, mut callers, .. } = living;
+        drop(node);
+        callers.let_go();
+        self.life.send_replace(None);
+        self.place.send_replace(Place::UNKNOWN);
+        if let Some(report) = &mut self.last_report {
+            report.status.role = RoleName::Deposed;
+            report.status.primary = None;
+            report.status.lease = None;
+        }
+        self.prober.end();
+        dialling.shutdown().await;
+        // Closed before the disk is stopped: its threads must not wait for a driver that no longer takes reports.
+        drop(inputs);
+        self.meanwhile(move || disk.stop()).await?;
+        Ok(ended)
+    }
+}
+
+impl Living<'_> {
+    async fn until_the_end(&mut self, inputs: &mut mpsc::Receiver<Input>) -> Ended {
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        let mut asks = Vec::with_capacity(BATCH_MAX);
+        let mut stop = self.driver.stop.clone();
+        let mut farewell: Option<tokio::time::Instant> = None;
+        loop {
+            if let Some(cause) = self.halted.take() {
+                return Ended::Halted(cause);
+            }
+            if farewell.is_some_and(|until| self.callers.changes() == 0 || tokio::time::Instant::now() >= until) {
+                return Ended::Stopped;
+            }
+            let due = self.due();
+            // Peers and disk come before clients, so that a flood of requests does not make the primary look dead.
+            tokio::select! {
+                biased;
+                _ = inputs.recv_many(&mut batch, BATCH_MAX) => {}
+                _ = self.driver.asks.recv_many(&mut asks, BATCH_MAX) => {}
+                () = sleep(due) => {}
+                () = sleep_until(farewell) => {}
+                _ = stop.changed(), if farewell.is_none() => {}
+            }
+            if farewell.is_none() && *stop.borrow() {
+                tracing::info!("told to stop");
+                farewell = Some(tokio::time::Instant::now() + FAREWELL_MAX);
+            }
+            // Whatever came meanwhile is taken along, so that one sync and one message carry it all.
+            while batch.len() < BATCH_MAX
+                && let Ok(input) = inputs.try_recv()
+            {
+                batch.push(input);
+            }
+            while asks.len() < BATCH_MAX
+                && let Ok(ask) = self.driver.asks.try_recv()
+            {
+                asks.push(ask);
+            }
+            for input in batch.drain(..) {
+                self.take(input);
+            }
+            // Looked at after every batch, and not only when nothing waits: heartbeats are not to starve.
+            if self.node.next_deadline().is_some_and(|deadline| deadline <= clock::now()) {
+                self.step(Event::Deadline);
+            }
+            for ask in asks.drain(..) {
+                self.take_ask(ask, farewell.is_some());
+            }
+            self.flush();
+        }
+    }
+
+    /// How long until the node wants to be woken.
+    fn due(&self) -> Option<Duration> {
+        let deadline = self.node.next_deadline()?;
+        // A deadline that has passed already gets one turn of the timer, not a busy loop.
+        Some(deadline.since(clock::now()).max(Duration::from_micros(50)))
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Event(Event::Persisted { ticket, read_back }) => {
+                tracing::debug!(ticket = ticket.0, entries = read_back.len(), "persisted");
+                self.introduce(ticket);
+                self.step(Event::Persisted { ticket, read_back });
+            }
+            Input::Event(event) => self.step(event),
+            Input::Received { from, messages } => {
+                for (cluster, message) in messages {
+                    notes::log_message(from.server, &message);
+                    self.step(Event::Received { from, cluster, message });
+                }
+            }
+            Input::Dialled { peer, stream, address, outgoing } => {
+                self.driver.prober.shaken_hands(peer, address);
+                let events = self.pairs.dialled(peer, stream, outgoing);
+                self.step_all(events);
+            }
+            Input::DialledBroke { server, stream } => {
+                let events = self.pairs.dialled_broke(server, stream);
+                self.step_all(events);
+            }
+            Input::Accepted { peer, stream, gate } => {
+                let events = self.pairs.accepted(peer, stream, gate);
+                self.step_all(events);
+            }
+            Input::AcceptedBroke { server, stream } => {
+                let events = self.pairs.accepted_broke(server, stream);
+                self.step_all(events);
+            }
+        }
+    }
+
+    fn take_ask(&mut self, ask: Ask, stopping: bool) {
+        match ask {
+            Ask::Request { reply, .. } if stopping || self.halted.is_some() => {
+                reply.send(Err(heirloom_proto::Refusal::NotPrimary { primary: None }));
+            }
+            Ask::Request { request, reply } => {
+                if let Some(token) = self.callers.wait(&request, reply) {
+                    notes::log_request(token, &request);
+                    self.step(Event::Requested { token, request, at: clock::calendar() });
+                }
+            }
+            Ask::Report(slot) => {
+                let _ = slot.send(self.report(clock::now()));
+            }
+            Ask::Nudge => self.step(Event::Nudged),
+        }
+    }
+
+    fn step_all(&mut self, events: Vec<Event>) {
+        for event in events {
+            match &event {
+                Event::PeerConnected { peer } => {
+                    tracing::info!(run = %peer.run, "connected with server {}", peer.server)
+                }
+                Event::PeerBroken { peer } => {
+                    tracing::info!(run = %peer.run, "connection with server {} broke", peer.server)
+                }
+                _ => {}
+            }
+            self.step(event);
+        }
+    }
+
+    /// Steps the node. The clock is read here, after the event was taken: a read that waited must not be served under a
+    /// lease that has ended meanwhile. After a halt nothing is stepped any more.
+    fn step(&mut self, event: Event) {
+        if self.halted.is_some() {
+            return;
+        }
+        let timer = matches!(event, Event::Deadline);
+        let actions = self.node.step(clock::now(), event);
+        self.place_changed |= timer;
+        self.perform(actions);
+    }
+
+    /// Sends what has gathered, after the node had its chance to add to it.
+    fn flush(&mut self) {
+        self.step(Event::Flush);
+        self.pairs.send_gathered();
+        if std::mem::take(&mut self.place_changed) {
+            self.publish();
+        }
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Send { to, cluster, message } => {
+                    tracing::trace!(%to, "send {}", message.name());
+                    self.pairs.gather(to, cluster, message);
+                }
+                Action::Persist { ticket, record } => self.persist(ticket, record),
+                Action::NoteProgress { confirmed, commit } => {
+                    // A note that is lost harms nothing; a disk that does not answer shows with the next record.
+                    let _ = self.disk.note_progress(confirmed, commit);
+                }
+                Action::Respond { token, result } => {
+                    tracing::debug!(token = token.0, ok = result.is_ok(), "answered");
+                    self.callers.answer(token, result);
+                }
+                Action::Probe { server, run, probe } => self.driver.prober.probe(server, run, probe),
+                Action::Tell(note) => {
+                    self.place_changed |=
+                        matches!(note, Note::Role { .. } | Note::Serving { .. } | Note::Chosen { .. });
+                    notes::log(&note);
+                }
+                // The first cause is the one that counts; there is no second life within one step.
+                Action::Halt(cause) => self.halted = self.halted.take().or(Some(cause)),
+            }
+        }
+    }
+
+    fn persist(&mut self, ticket: Ticket, record: Record) {
+        notes::log_record(ticket, &record);
+        if let Record::Identity(identity) = &record {
+            self.identities.push((ticket, identity.cluster.as_ref().map(|(cluster, _)| *cluster)));
+        }
+        if let Err(full) = self.disk.persist(ticket, record) {
+            self.halted.get_or_insert_with(|| Cause::Disk { what: full.to_string() });
+        }
+    }
+
+    /// From the moment that a new identity is durable, handshakes name its cluster.
+    fn introduce(&mut self, ticket: Ticket) {
+        let Some(position) = self.identities.iter().position(|(of, _)| *of == ticket) else { return };
+        let (_, cluster) = self.identities.remove(position);
+        self.life.cluster.send_replace(cluster);
+    }
+
+    fn report(&self, now: Time) -> Report {
+        Report {
+            status: self.node.status(now),
+            uptime: self.driver.started.elapsed(),
+            disk_bytes: self.disk.disk_bytes(),
+        }
+    }
+
+    fn publish(&mut self) {
+        let report = self.report(clock::now());
+        let place = Place::of(&report.status);
+        self.driver.last_report = Some(report);
+        self.driver.place.send_if_modified(|old| {
+            let changed = *old != place;
+            *old = place;
+            changed
+        });
+    }
+}
+
+async fn sleep(span: Option<Duration>) {
+    match span {
+        Some(span) => tokio::time::sleep(span).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

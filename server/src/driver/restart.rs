@@ -1,0 +1,92 @@
+//! Between two lives: what becomes of the data directory, and when the process ends instead.
+
+use heirloom_proto::{Cause, Durable};
+
+use super::Driver;
+use crate::failure::Failure;
+use crate::storage::{DataDir, StorageError, Store};
+
+/// What is done with the data directory before the next life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Restart {
+    /// It is read again.
+    Reload,
+    /// Its store is set aside, and a blank one made.
+    Blank,
+    /// Its store is set aside, and one made that knows of its loss.
+    Amnesiac,
+}
+
+impl Driver {
+    /// What follows from the end of a life.
+    pub(super) fn after(&self, cause: Cause) -> Result<Restart, Failure> {
+        match cause {
+            Cause::Deposed => {
+                tracing::info!("deposed by a higher epoch: starting again from disk");
+                Ok(Restart::Reload)
+            }
+            Cause::Superseded { cluster } => {
+                tracing::warn!(%cluster, "the cluster went on without this server's data: setting its store aside");
+                Ok(Restart::Blank)
+            }
+            Cause::Irreconcilable { what } => {
+                tracing::error!("the log can't be reconciled with the cluster's ({what}): setting the store aside");
+                Ok(Restart::Amnesiac)
+            }
+            Cause::Disk { what } => Err(Failure::Disk(what)),
+            Cause::Misconfigured { what } => Err(Failure::Usage(what)),
+        }
+    }
+
+    /// Reads the data directory; `None` where the driver was told to stop meanwhile.
+    pub(super) async fn load(&mut self, restart: Restart) -> Result<Option<(Durable, Store)>, Failure> {
+        let mut data_dir = self.data_dir.take().expect("it is here whenever no life is on");
+        let (data_dir, loaded) = self
+            .meanwhile(move || {
+                let loaded = prepare(&mut data_dir, restart).and_then(|()| load_or_reformat(&mut data_dir));
+                (data_dir, loaded)
+            })
+            .await?;
+        self.data_dir = Some(data_dir);
+        let loaded = loaded?;
+        if loaded.1.torn_bytes() > 0 {
+            tracing::info!(
+                bytes = loaded.1.torn_bytes(),
+                "cut a torn end of the log, which was never reported durable"
+            );
+        }
+        Ok((!*self.stop.borrow()).then_some(loaded))
+    }
+}
+
+fn prepare(data_dir: &mut DataDir, restart: Restart) -> Result<(), StorageError> {
+    match restart {
+        Restart::Reload => Ok(()),
+        Restart::Blank => data_dir.reformat_blank().map(|_| ()),
+        Restart::Amnesiac => reformat(data_dir),
+    }
+}
+
+fn load_or_reformat(data_dir: &mut DataDir) -> Result<(Durable, Store), StorageError> {
+    match data_dir.load() {
+        Err(StorageError::Damaged(damage)) => {
+            tracing::error!(
+                "{damage}; the store is set aside, and this server comes back without data and is given a new copy"
+            );
+            reformat(data_dir)?;
+            data_dir.load()
+        }
+        loaded => loaded,
+    }
+}
+
+/// A new store in place of one that is set aside: of a voter that has lost its register, if it ever was one.
+fn reformat(data_dir: &mut DataDir) -> Result<(), StorageError> {
+    let cluster = data_dir.identity().and_then(|identity| identity.cluster.clone());
+    let store = match cluster {
+        Some((cluster, constants)) => data_dir.reformat_as_amnesiac(cluster, constants)?,
+        None => data_dir.reformat_blank()?,
+    };
+    tracing::warn!(%store, "new store");
+    Ok(())
+}

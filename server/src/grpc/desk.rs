@@ -1,0 +1,264 @@
+//! The desk at which every service hands in requests: to this server's node, and where another server leads, to that.
+//!
+//! A request that finds no primary waits here for one until its caller's patience ends, so that clients see a failover as
+//! a pause and not as an error.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use heirloom_proto::wire::client::{Answered, Asked};
+use heirloom_proto::{Refusal, Request, Response, ServerId};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use super::forward::{Forwarded, Forwards};
+use super::room::Room;
+use crate::driver::{Ask, Place, Replied, Reply, Report};
+use crate::settings::Address;
+
+/// How long a request may wait whose caller has not said.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+/// The first pause before a request is tried again where nothing seems to have changed; it doubles.
+const PAUSE_MIN: Duration = Duration::from_millis(25);
+/// The longest such pause.
+const PAUSE_MAX: Duration = Duration::from_millis(400);
+
+/// The desk of one server.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    me: ServerId,
+    servers: Arc<[Address]>,
+    asks: mpsc::Sender<Ask>,
+    place: watch::Receiver<Place>,
+    forwards: Forwards,
+    room: Room,
+}
+
+/// What came of one attempt that may be made again.
+enum Attempt {
+    /// It is over.
+    Done(Result<Answered, Refusal>),
+    /// Nothing was applied.
+    Again,
+    /// Something may have been applied, or may yet be; asking again is safe all the same.
+    AgainUnknown,
+}
+
+impl Desk {
+    /// A desk that hands in at `asks`. Must be made within the runtime, for it forwards by tasks of its own.
+    pub(crate) fn new(
+        me: ServerId,
+        servers: Arc<[Address]>,
+        asks: mpsc::Sender<Ask>,
+        place: watch::Receiver<Place>,
+    ) -> Self {
+        let forwards = Forwards::new(&servers);
+        Self { me, servers, asks, place, forwards, room: Room::new() }
+    }
+
+    /// This server.
+    pub(crate) fn me(&self) -> ServerId {
+        self.me
+    }
+
+    /// Where the servers are found, by id.
+    pub(crate) fn servers(&self) -> &[Address] {
+        &self.servers
+    }
+
+    /// The room for requests.
+    pub(crate) fn room(&self) -> &Room {
+        &self.room
+    }
+
+    /// The part that this server plays, to be watched.
+    pub(crate) fn place(&self) -> watch::Receiver<Place> {
+        self.place.clone()
+    }
+
+    /// The address of the primary that a refusal names.
+    pub(crate) fn primary_address(&self, refusal: &Refusal) -> Option<String> {
+        match refusal {
+            Refusal::NotPrimary { primary: Some(server) } => {
+                self.servers.get(usize::from(server.0)).map(ToString::to_string)
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns once the node has stopped for good.
+    pub(crate) async fn closed(&self) {
+        self.asks.closed().await;
+    }
+
+    /// What the server says of itself; `None` before its first run and after its last.
+    pub(crate) async fn report(&self) -> Option<Report> {
+        let (slot, report) = oneshot::channel();
+        self.asks.send(Ask::Report(slot)).await.ok()?;
+        report.await.ok()
+    }
+
+    /// Hints that the primary is gone.
+    pub(crate) async fn nudge(&self) {
+        // Fails only where the node has stopped, which looks for nobody.
+        let _ = self.asks.send(Ask::Nudge).await;
+    }
+
+    /// Hands a request of a stream to the own node; the answer goes to the stream. False once the node has stopped.
+    pub(crate) async fn hand_in(
+        &self,
+        request: Request,
+        number: u64,
+        answers: &mpsc::UnboundedSender<Replied>,
+    ) -> bool {
+        let reply = Reply::Stream { number, answers: answers.clone() };
+        self.asks.send(Ask::Request { request, reply }).await.is_ok()
+    }
+
+    /// Asks the own node, and waits for its answer as long as the caller does.
+    ///
+    /// `Err` where the patience ended first.
+    pub(crate) async fn ask(&self, request: Request, until: Instant) -> Result<Result<Response, Refusal>, Patience> {
+        let (slot, answer) = oneshot::channel();
+        let asked = async {
+            let reply = Reply::Call(slot);
+            if self.asks.send(Ask::Request { request, reply }).await.is_err() {
+                return Err(Refusal::NotPrimary { primary: None });
+            }
+            // Every caller is answered, unless the driver fell over; nobody knows then.
+            answer.await.unwrap_or(Err(Refusal::OutcomeUnknown))
+        };
+        timeout_at(until, asked).await.map_err(|_| Patience::Ended)
+    }
+
+    /// Carries a request out, here or at the primary, waiting for one where there is none.
+    pub(crate) async fn carry_out(&self, asked: Asked, until: Instant) -> Result<Answered, Refusal> {
+        let first = match self.ask(asked.request.clone(), until).await {
+            Ok(first) => first,
+            Err(Patience::Ended) if may_take_effect(&asked.request) => return Err(Refusal::OutcomeUnknown),
+            Err(Patience::Ended) => return Err(Refusal::NotPrimary { primary: None }),
+        };
+        self.carry_on(asked, first, until).await
+    }
+
+    /// Carries on with a request whose first answer, by the own node, is known.
+    pub(crate) async fn carry_on(
+        &self,
+        asked: Asked,
+        first: Result<Response, Refusal>,
+        until: Instant,
+    ) -> Result<Answered, Refusal> {
+        let Asked { request, redirect } = asked;
+        let mut place = self.place.clone();
+        let mut pause = PAUSE_MIN;
+        let mut unknown = false;
+        let mut answer = Ok(first);
+        loop {
+            place.mark_unchanged();
+            let attempt = match answer {
+                Ok(result) if redirect => return self.answered(result),
+                Ok(Err(Refusal::NotPrimary { primary: Some(primary) })) if primary != self.me => {
+                    self.forward(primary, &request, &mut place, until).await
+                }
+                Ok(result) => self.judge(&request, result),
+                Err(Patience::Ended) if may_take_effect(&request) => Attempt::AgainUnknown,
+                Err(Patience::Ended) => Attempt::Again,
+            };
+            match attempt {
+                Attempt::Done(result) => return result,
+                Attempt::Again => {}
+                Attempt::AgainUnknown => unknown = true,
+            }
+            if !self.wait_for_primary(&mut place, &mut pause, until).await {
+                // What an earlier attempt may have done does not become undone by a later one that did nothing.
+                let primary = place.borrow().primary.filter(|primary| *primary != self.me);
+                return Err(if unknown { Refusal::OutcomeUnknown } else { Refusal::NotPrimary { primary } });
+            }
+            answer = self.ask(request.clone(), until).await;
+        }
+    }
+
+    /// Waits until it is worth asking again; false where the caller's patience ends first.
+    pub(crate) async fn wait_for_primary(
+        &self,
+        place: &mut watch::Receiver<Place>,
+        pause: &mut Duration,
+        until: Instant,
+    ) -> bool {
+        self.nudge().await;
+        tokio::select! {
+            biased;
+            () = sleep_until(until) => return false,
+            () = self.closed() => return false,
+            changed = place.changed() => if changed.is_err() {
+                return false;
+            },
+            // The primary may have come to lead, or gone, without this server's having heard of it.
+            () = sleep(*pause) => *pause = (*pause * 2).min(PAUSE_MAX),
+        }
+        true
+    }
+
+    fn answered(&self, result: Result<Response, Refusal>) -> Result<Answered, Refusal> {
+        result.map(|response| Answered { response, server: Some(self.me) })
+    }
+
+    /// What to make of an answer of the own node.
+    fn judge(&self, request: &Request, result: Result<Response, Refusal>) -> Attempt {
+        match result {
+            Err(Refusal::NotPrimary { .. }) => Attempt::Again,
+            Err(Refusal::OutcomeUnknown) if may_repeat(request) => Attempt::AgainUnknown,
+            result => Attempt::Done(self.answered(result)),
+        }
+    }
+
+    /// Forwards to the primary, once: it does not forward again.
+    async fn forward(
+        &self,
+        primary: ServerId,
+        request: &Request,
+        place: &mut watch::Receiver<Place>,
+        until: Instant,
+    ) -> Attempt {
+        let forwarded = tokio::select! {
+            forwarded = self.forwards.forward(primary, request.clone()) => forwarded,
+            // Another one leads: what may be repeated is better asked there than waited for.
+            _ = place.wait_for(|place| place.primary != Some(primary)), if may_repeat(request) => Forwarded::Broken,
+            () = sleep_until(until) => Forwarded::Broken,
+        };
+        match forwarded {
+            Forwarded::Answered(Ok(answered)) => Attempt::Done(Ok(answered)),
+            Forwarded::Answered(Err(Refusal::NotPrimary { .. })) | Forwarded::Unsent => Attempt::Again,
+            Forwarded::Answered(Err(Refusal::OutcomeUnknown)) if may_repeat(request) => Attempt::AgainUnknown,
+            Forwarded::Answered(Err(refusal)) => Attempt::Done(Err(refusal)),
+            Forwarded::Broken if !may_take_effect(request) => Attempt::Again,
+            Forwarded::Broken if may_repeat(request) => Attempt::AgainUnknown,
+            Forwarded::Broken => Attempt::Done(Err(Refusal::OutcomeUnknown)),
+        }
+    }
+}
+
+/// The caller's patience.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// It ended.
+    Ended,
+}
+
+/// Whether a request that was let go may yet take effect.
+fn may_take_effect(request: &Request) -> bool {
+    match request {
+        Request::OpenSession | Request::CloseSession(_) | Request::Change { .. } => true,
+        Request::Read { .. } | Request::Promote(_) | Request::Fence(_) => false,
+    }
+}
+
+/// Whether a request may be carried out twice with the effect of once: changes by their id; sessions because one that was
+/// opened for nobody is removed when idle, and one that is closed stays closed.
+pub(crate) fn may_repeat(request: &Request) -> bool {
+    match request {
+        Request::Change { id, .. } => id.is_some(),
+        Request::OpenSession | Request::CloseSession(_) | Request::Read { .. } => true,
+        Request::Promote(_) | Request::Fence(_) => false,
+    }
+}

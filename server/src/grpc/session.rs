@@ -1,0 +1,227 @@
+//! One session stream: a client pipelines requests on it, answers go back in any order and gathered.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use heirloom_proto::wire::client::Answered;
+use heirloom_proto::wire::client::{
+    Asked, SESSION_BATCH_BYTES_MAX, SESSION_BATCH_MAX, refused_to_wire, request_from_wire, response_to_wire,
+};
+use heirloom_proto::wire::v1::{SessionRequests, SessionResponse, SessionResponses, session_response};
+use heirloom_proto::{Refusal, Response};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tonic::{Status, Streaming};
+
+use super::desk::{Desk, PATIENCE, may_repeat};
+use super::room::Seat;
+use crate::driver::Replied;
+
+/// How many requests of one stream are under way at most; beyond it the stream is not read.
+const UNDER_WAY_MAX: usize = 16_384;
+/// How many messages with answers wait for a client that reads slowly.
+pub(crate) const ANSWERS_MAX: usize = 4;
+
+/// One stream and its requests under way.
+pub(crate) struct Session {
+    desk: Arc<Desk>,
+    /// By the number that the own node answers under.
+    under_way: HashMap<u64, UnderWay>,
+    next_number: u64,
+    /// Requests that the own node could not answer: forwarded, or waiting for a primary.
+    elsewhere: JoinSet<(UnderWay, Result<Answered, Refusal>)>,
+}
+
+struct UnderWay {
+    tag: u64,
+    asked: Asked,
+    /// Holds the room that the request takes until it is answered.
+    _seat: Seat,
+}
+
+impl Session {
+    /// A stream with nothing under way.
+    pub(crate) fn new(desk: Arc<Desk>) -> Self {
+        Self { desk, under_way: HashMap::new(), next_number: 0, elsewhere: JoinSet::new() }
+    }
+
+    /// Serves the stream until the client ends it and has its answers, it breaks, or the server stops.
+    pub(crate) async fn serve(
+        mut self,
+        mut requests: Streaming<SessionRequests>,
+        out: mpsc::Sender<Result<SessionResponses, Status>>,
+    ) {
+        let (answers_in, mut answers) = mpsc::unbounded_channel();
+        let mut replied = Vec::new();
+        let mut reading = true;
+        let desk = self.desk.clone();
+        while reading || self.count() > 0 {
+            let mut ready = Vec::new();
+            tokio::select! {
+                _ = answers.recv_many(&mut replied, SESSION_BATCH_MAX) => {}
+                Some(done) = self.elsewhere.join_next() => self.finish(done, &mut ready),
+                batch = requests.message(), if reading && self.count() < UNDER_WAY_MAX => match batch {
+                    Ok(Some(batch)) => {
+                        if let Err(status) = self.take(batch, &answers_in, &mut ready).await {
+                            let _ = out.send(Err(status)).await;
+                            return;
+                        }
+                    }
+                    Ok(None) => reading = false,
+                    // The client is gone, and nobody waits for the answers.
+                    Err(_) => return,
+                },
+                () = desk.closed() => break,
+                () = out.closed() => return,
+            }
+            self.answer(&mut replied, &mut ready);
+            // Whatever else has come meanwhile goes into the same message.
+            while ready.len() < SESSION_BATCH_MAX
+                && let Some(done) = self.elsewhere.try_join_next()
+            {
+                self.finish(done, &mut ready);
+            }
+            if !send(ready, &out).await {
+                return;
+            }
+        }
+        // The node has stopped, and has told every caller so before.
+        let mut ready = Vec::new();
+        while let Ok(last) = answers.try_recv() {
+            replied.push(last);
+        }
+        self.farewell(&mut replied, &mut ready);
+        let _ = send(ready, &out).await;
+    }
+
+    fn count(&self) -> usize {
+        self.under_way.len() + self.elsewhere.len()
+    }
+
+    /// Hands the requests of a message to the node.
+    async fn take(
+        &mut self,
+        batch: SessionRequests,
+        answers: &mpsc::UnboundedSender<Replied>,
+        ready: &mut Vec<SessionResponse>,
+    ) -> Result<(), Status> {
+        if batch.requests.len() > SESSION_BATCH_MAX {
+            return Err(Status::invalid_argument(format!(
+                "a message carries {} requests: send at most {SESSION_BATCH_MAX}",
+                batch.requests.len()
+            )));
+        }
+        for request in batch.requests {
+            let tag = request.tag;
+            let asked = request.request.ok_or_else(|| {
+                Status::invalid_argument(format!("request {tag} is of a kind that is not known here"))
+            })?;
+            let asked = request_from_wire(asked)
+                .map_err(|error| Status::invalid_argument(format!("request {tag}: {error}")))?;
+            let seat = match self.desk.room().seat(&asked.request) {
+                Ok(seat) => seat,
+                Err(refusal) => {
+                    ready.push(self.refused(tag, &refusal));
+                    continue;
+                }
+            };
+            let number = self.next_number;
+            self.next_number += 1;
+            let request = asked.request.clone();
+            self.under_way.insert(number, UnderWay { tag, asked, _seat: seat });
+            if !self.desk.hand_in(request, number, answers).await {
+                let result = Err(Refusal::NotPrimary { primary: None });
+                let _ = answers.send(Replied { number, result });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the node's answers: those that are final are ready, the others are carried on elsewhere.
+    fn answer(&mut self, replied: &mut Vec<Replied>, ready: &mut Vec<SessionResponse>) {
+        for Replied { number, result } in replied.drain(..) {
+            let Some(under_way) = self.under_way.remove(&number) else { continue };
+            let again = match &result {
+                Err(Refusal::NotPrimary { .. }) => !under_way.asked.redirect,
+                Err(Refusal::OutcomeUnknown) => !under_way.asked.redirect && may_repeat(&under_way.asked.request),
+                _ => false,
+            };
+            if again {
+                let desk = self.desk.clone();
+                self.elsewhere.spawn(async move {
+                    let until = Instant::now() + PATIENCE;
+                    let result = desk.carry_on(under_way.asked.clone(), result, until).await;
+                    (under_way, result)
+                });
+            } else {
+                let result = result.map(|response| Answered { response, server: None });
+                ready.push(self.response(under_way.tag, result));
+            }
+        }
+    }
+
+    fn finish(
+        &self,
+        done: Result<(UnderWay, Result<Answered, Refusal>), tokio::task::JoinError>,
+        ready: &mut Vec<SessionResponse>,
+    ) {
+        match done {
+            Ok((under_way, result)) => ready.push(self.response(under_way.tag, result)),
+            Err(error) => tracing::error!("a request was dropped: {error}"),
+        }
+    }
+
+    /// The last answers: nothing is tried again.
+    fn farewell(&mut self, replied: &mut Vec<Replied>, ready: &mut Vec<SessionResponse>) {
+        for Replied { number, result } in replied.drain(..) {
+            if let Some(under_way) = self.under_way.remove(&number) {
+                let result = result.map(|response| Answered { response, server: None });
+                ready.push(self.response(under_way.tag, result));
+            }
+        }
+    }
+
+    fn response(&self, tag: u64, result: Result<Answered, Refusal>) -> SessionResponse {
+        match result {
+            Ok(Answered { response, server }) => {
+                let server = server.unwrap_or_else(|| self.desk.me());
+                SessionResponse { tag, response: response_to_wire(response, server) }
+            }
+            Err(refusal) => self.refused(tag, &refusal),
+        }
+    }
+
+    fn refused(&self, tag: u64, refusal: &Refusal) -> SessionResponse {
+        let address = self.desk.primary_address(refusal);
+        SessionResponse { tag, response: Some(refused_to_wire(refusal, address.as_deref())) }
+    }
+}
+
+/// Sends answers in messages of a fair size; false where the client is gone.
+async fn send(ready: Vec<SessionResponse>, out: &mpsc::Sender<Result<SessionResponses, Status>>) -> bool {
+    let mut responses = Vec::with_capacity(ready.len());
+    let mut bytes = 0;
+    for response in ready {
+        let next = response_bytes(&response);
+        if !responses.is_empty() && bytes + next > SESSION_BATCH_BYTES_MAX {
+            let full = SessionResponses { responses: std::mem::take(&mut responses) };
+            if out.send(Ok(full)).await.is_err() {
+                return false;
+            }
+            bytes = 0;
+        }
+        bytes += next;
+        responses.push(response);
+    }
+    responses.is_empty() || out.send(Ok(SessionResponses { responses })).await.is_ok()
+}
+
+fn response_bytes(response: &SessionResponse) -> usize {
+    match &response.response {
+        Some(session_response::Response::Read(read)) => 64 + read.value.len(),
+        _ => 64,
+    }
+}
+
+const _: () = assert!(std::mem::size_of::<Response>() <= 128, "answers are moved about by value");

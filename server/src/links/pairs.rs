@@ -1,0 +1,196 @@
+//! Which peers are connected: with each a pair of streams, one dialled and one accepted, of the same run of the peer.
+//!
+//! Owned by the driver, so that what a node is told about a connection and where its messages go change together.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use heirloom_proto::{ClusterId, Event, Message, Peer, ServerId};
+use tokio::sync::watch;
+
+use super::{Gate, Outgoing, StreamId};
+
+/// The streams of one life.
+#[derive(Debug, Default)]
+pub(crate) struct Pairs {
+    pairs: BTreeMap<ServerId, Pair>,
+}
+
+/// The streams with one server.
+///
+/// **Invariants:** `up` is the peer that both streams lead to, once the node was told of it.
+#[derive(Debug, Default)]
+struct Pair {
+    dialled: Option<Dialled>,
+    accepted: Option<Accepted>,
+    up: Option<Peer>,
+    gathered: Vec<(Option<ClusterId>, Message)>,
+}
+
+#[derive(Debug)]
+struct Dialled {
+    peer: Peer,
+    stream: StreamId,
+    outgoing: Arc<Outgoing>,
+}
+
+impl Drop for Dialled {
+    fn drop(&mut self) {
+        self.outgoing.close();
+    }
+}
+
+#[derive(Debug)]
+struct Accepted {
+    peer: Peer,
+    stream: StreamId,
+    gate: watch::Sender<Gate>,
+}
+
+impl Pairs {
+    /// A stream that was dialled stands; it takes the place of an earlier one.
+    pub(crate) fn dialled(&mut self, peer: Peer, stream: StreamId, outgoing: Arc<Outgoing>) -> Vec<Event> {
+        let pair = self.pairs.entry(peer.server).or_default();
+        let mut events = pair.part();
+        pair.dialled = Some(Dialled { peer, stream, outgoing });
+        events.extend(pair.join());
+        events
+    }
+
+    /// A stream dialled by the peer stands; it takes the place of an earlier one.
+    pub(crate) fn accepted(&mut self, peer: Peer, stream: StreamId, gate: watch::Sender<Gate>) -> Vec<Event> {
+        let pair = self.pairs.entry(peer.server).or_default();
+        let mut events = pair.part();
+        pair.accepted = Some(Accepted { peer, stream, gate });
+        events.extend(pair.join());
+        events
+    }
+
+    /// A stream that was dialled broke; nothing, where it has been replaced.
+    pub(crate) fn dialled_broke(&mut self, server: ServerId, stream: StreamId) -> Vec<Event> {
+        let pair = self.pairs.entry(server).or_default();
+        if pair.dialled.as_ref().is_none_or(|dialled| dialled.stream != stream) {
+            return Vec::new();
+        }
+        pair.dialled = None;
+        pair.part()
+    }
+
+    /// A stream dialled by the peer broke; nothing, where it has been replaced.
+    pub(crate) fn accepted_broke(&mut self, server: ServerId, stream: StreamId) -> Vec<Event> {
+        let pair = self.pairs.entry(server).or_default();
+        if pair.accepted.as_ref().is_none_or(|accepted| accepted.stream != stream) {
+            return Vec::new();
+        }
+        pair.accepted = None;
+        pair.part()
+    }
+
+    /// Gathers a message until [`Pairs::send_gathered`]; one to a server that is not connected is lost.
+    pub(crate) fn gather(&mut self, to: ServerId, cluster: Option<ClusterId>, message: Message) {
+        if let Some(pair) = self.pairs.get_mut(&to).filter(|pair| pair.dialled.is_some()) {
+            pair.gathered.push((cluster, message));
+        }
+    }
+
+    /// Hands what has gathered to the streams.
+    pub(crate) fn send_gathered(&mut self) {
+        for (server, pair) in &mut self.pairs {
+            if pair.gathered.is_empty() {
+                continue;
+            }
+            let Some(dialled) = &pair.dialled else {
+                pair.gathered.clear();
+                continue;
+            };
+            let dropped = dialled.outgoing.push(pair.gathered.drain(..));
+            if dropped > 0 {
+                tracing::debug!(to = %server, dropped, "peer is too slow: messages dropped");
+            }
+        }
+    }
+}
+
+impl Pair {
+    /// Ends the connection, where there is one.
+    fn part(&mut self) -> Vec<Event> {
+        self.gathered.clear();
+        self.up.take().map(|peer| Event::PeerBroken { peer }).into_iter().collect()
+    }
+
+    /// Makes the connection, where both streams stand and lead to the same run.
+    fn join(&mut self) -> Option<Event> {
+        let (dialled, accepted) = (self.dialled.as_ref()?, self.accepted.as_ref()?);
+        if dialled.peer != accepted.peer {
+            return None;
+        }
+        self.up = Some(dialled.peer);
+        // Fails only where the stream has ended, which its own report is about to say.
+        let _ = accepted.gate.send(Gate::Open);
+        Some(Event::PeerConnected { peer: dialled.peer })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use heirloom_proto::{RunId, StoreId};
+
+    use super::*;
+
+    fn peer(run: u64) -> Peer {
+        Peer { server: ServerId(1), store: StoreId(7), run: RunId(run) }
+    }
+
+    fn gate() -> (watch::Sender<Gate>, watch::Receiver<Gate>) {
+        watch::channel(Gate::Shut)
+    }
+
+    const SERVER: ServerId = ServerId(1);
+
+    #[test]
+    fn a_peer_is_connected_when_both_streams_stand_and_broken_once() {
+        let mut pairs = Pairs::default();
+        let (sender, receiver) = gate();
+        assert_eq!(pairs.accepted(peer(1), StreamId(1), sender), []);
+        assert_eq!(*receiver.borrow(), Gate::Shut);
+        assert_eq!(pairs.dialled(peer(1), StreamId(2), Arc::default()), [Event::PeerConnected { peer: peer(1) }]);
+        assert_eq!(*receiver.borrow(), Gate::Open);
+        assert_eq!(pairs.dialled_broke(SERVER, StreamId(2)), [Event::PeerBroken { peer: peer(1) }]);
+        assert_eq!(pairs.accepted_broke(SERVER, StreamId(1)), []);
+    }
+
+    #[test]
+    fn streams_of_two_runs_make_no_connection() {
+        let mut pairs = Pairs::default();
+        assert_eq!(pairs.dialled(peer(1), StreamId(1), Arc::default()), []);
+        assert_eq!(pairs.accepted(peer(2), StreamId(2), gate().0), []);
+        assert_eq!(pairs.dialled_broke(SERVER, StreamId(1)), []);
+        assert_eq!(pairs.dialled(peer(2), StreamId(3), Arc::default()), [Event::PeerConnected { peer: peer(2) }]);
+    }
+
+    #[test]
+    fn a_stream_that_replaces_another_breaks_the_old_connection_and_makes_a_new_one() {
+        let mut pairs = Pairs::default();
+        let (old, old_receiver) = gate();
+        pairs.accepted(peer(1), StreamId(1), old);
+        pairs.dialled(peer(1), StreamId(2), Arc::default());
+        assert_eq!(
+            pairs.accepted(peer(1), StreamId(3), gate().0),
+            [Event::PeerBroken { peer: peer(1) }, Event::PeerConnected { peer: peer(1) }]
+        );
+        assert!(old_receiver.has_changed().is_err(), "the replaced stream is told to end");
+        assert_eq!(pairs.accepted_broke(SERVER, StreamId(1)), [], "its end is no news");
+    }
+
+    #[test]
+    fn a_message_to_a_server_that_is_not_connected_is_lost() {
+        let mut pairs = Pairs::default();
+        pairs.gather(SERVER, None, Message::Question { ask: 1 });
+        let outgoing = Arc::new(Outgoing::default());
+        pairs.dialled(peer(1), StreamId(1), outgoing.clone());
+        pairs.gather(SERVER, None, Message::Question { ask: 2 });
+        pairs.dialled_broke(SERVER, StreamId(1));
+        pairs.send_gathered();
+        assert_eq!(outgoing.push([(None, Message::Question { ask: 3 })]), 1, "a broken stream takes nothing more");
+    }
+}

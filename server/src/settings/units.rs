@@ -1,0 +1,99 @@
+//! Quantities as a person writes them.
+
+use std::time::Duration;
+
+use heirloom_proto::time::Drift;
+
+/// Reads `300ms`, `1s`, `1.5s`, `250us`, `2m` or `0`.
+///
+/// **Errors:** one sentence with examples.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let bad = || format!("{text:?} is no duration: write a number and a unit, such as 300ms, 1.5s or 0");
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let unit_at = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').ok_or_else(bad)?;
+    let (number, unit) = text.split_at(unit_at);
+    let number: f64 = number.parse().map_err(|_| bad())?;
+    let seconds = match unit {
+        "ns" => number / 1e9,
+        "us" => number / 1e6,
+        "ms" => number / 1e3,
+        "s" => number,
+        "m" => number * 60.0,
+        _ => return Err(bad()),
+    };
+    // Rounded to the nanosecond, so that 300ms is 300 million of them and compares equal to itself after a restart.
+    Duration::try_from_secs_f64(seconds).map_err(|_| bad())
+}
+
+/// A duration as [`duration`] reads it.
+pub fn duration_text(span: Duration) -> String {
+    if span.is_zero() { "0".to_owned() } else { format!("{span:?}").replace('µ', "u") }
+}
+
+/// Reads `0.01` or `1%`.
+///
+/// **Errors:** one sentence with examples.
+pub fn drift(text: &str) -> Result<Drift, String> {
+    let bad = || format!("{text:?} is no bound on the drift of clocks: write a share such as 0.01 or 1%");
+    let (number, scale) = match text.strip_suffix('%') {
+        Some(number) => (number, 1e4),
+        None => (text, 1e6),
+    };
+    let number: f64 = number.trim().parse().map_err(|_| bad())?;
+    let ppm = (number * scale).round();
+    if !(0.0..=1e6).contains(&ppm) {
+        return Err(bad());
+    }
+    // In range, as just checked, and whole.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let ppm = ppm as u32;
+    Ok(Drift(ppm))
+}
+
+/// A drift as [`drift`] reads it.
+pub fn drift_text(drift: Drift) -> String {
+    format!("{}", f64::from(drift.0) / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_exactly() {
+        let cases = [
+            ("0", 0),
+            ("300ms", 300_000_000),
+            ("1s", 1_000_000_000),
+            ("1.5s", 1_500_000_000),
+            ("250us", 250_000),
+            ("2m", 120_000_000_000),
+            ("0.1ms", 100_000),
+        ];
+        for (text, nanos) in cases {
+            assert_eq!(duration(text), Ok(Duration::from_nanos(nanos)), "{text}");
+            let again = duration_text(Duration::from_nanos(nanos));
+            assert_eq!(duration(&again), Ok(Duration::from_nanos(nanos)), "{again}");
+        }
+    }
+
+    #[test]
+    fn a_number_without_a_unit_is_refused() {
+        for text in ["", "300", "ms", "1h", "-1s", "1.2.3s", "1e400s", "99999999999999999999s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_drift_is_a_share_or_a_percentage() {
+        assert_eq!(drift("0.01"), Ok(Drift(10_000)));
+        assert_eq!(drift("1%"), Ok(Drift(10_000)));
+        assert_eq!(drift("0"), Ok(Drift(0)));
+        assert_eq!(drift(&drift_text(Drift(12_345))), Ok(Drift(12_345)));
+        for text in ["", "x", "-0.1", "200%", "NaN"] {
+            assert!(drift(text).is_err(), "{text}");
+        }
+    }
+}
