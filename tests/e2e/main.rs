@@ -1,0 +1,11 @@
+//! End to end: the executable, as its users meet it.
+#![allow(missing_docs, unreachable_pub, dead_code, reason = "a test")]
+
+#[path = "../world/mod.rs"]
+mod world;
+
+mod bad_input;
+mod commands;
+mod failover;
+mod returning;
+mod two_servers;
