@@ -8,11 +8,43 @@ use heirloom_proto::{Member, ServerId};
 use crate::copies::Phase;
 use crate::primary::{Primary, Setting};
 
+/// Why a member must go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    ProvenDead,
+    Differs,
+    OtherStore,
+    Silent,
+    Stuck,
+}
+
+impl Fault {
+    fn words(self) -> &'static str {
+        match self {
+            Self::ProvenDead => "proven dead",
+            Self::Differs => "differs",
+            Self::OtherStore => "came back with another store",
+            Self::Silent => "silent",
+            Self::Stuck => "stuck",
+        }
+    }
+
+    /// Whether the member, which lives, may be as slow again as soon as it is back.
+    fn may_return(self) -> bool {
+        match self {
+            Self::Silent | Self::Stuck => true,
+            Self::ProvenDead | Self::Differs | Self::OtherStore => false,
+        }
+    }
+}
+
 /// A change of the members that the primary wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// Members that go.
     pub remove: BTreeSet<Member>,
+    /// Those of them that are not taken back at once.
+    slow: BTreeSet<ServerId>,
     /// A learner that comes.
     pub add: Option<Member>,
     /// Why, for people.
@@ -25,7 +57,7 @@ impl Primary {
         if self.hand_over.is_some() {
             return None;
         }
-        let faults: Vec<(Member, &'static str)> = self
+        let faults: Vec<(Member, Fault)> = self
             .others()
             .filter_map(|(member, _)| self.fault(member, proven, setting).map(|fault| (member, fault)))
             .collect();
@@ -37,31 +69,32 @@ impl Primary {
         let after = members + usize::from(add.is_some()) - usize::from(replaced.is_some());
         let may_go = after.saturating_sub(floor);
         let mut reasons = Vec::new();
-        let mut remove = BTreeSet::new();
+        let (mut remove, mut slow) = (BTreeSet::new(), BTreeSet::new());
         for (member, fault) in faults.into_iter().filter(|(member, _)| Some(member) != replaced).take(may_go) {
-            reasons.push(format!("server {} out: {fault}", member.server));
+            reasons.push(format!("server {} out: {}", member.server, fault.words()));
             remove.insert(member);
+            slow.extend(fault.may_return().then_some(member.server));
         }
         if let Some(learner) = add {
             reasons.push(format!("server {} in: caught up", learner.server));
         }
-        (!reasons.is_empty()).then(|| Wanted { remove, add, reason: reasons.join(", ") })
+        (!reasons.is_empty()).then(|| Wanted { remove, slow, add, reason: reasons.join(", ") })
     }
 
     /// Why a member must go; `None` where nothing is wrong.
-    fn fault(&self, member: Member, proven: &BTreeSet<ServerId>, setting: Setting<'_>) -> Option<&'static str> {
+    fn fault(&self, member: Member, proven: &BTreeSet<ServerId>, setting: Setting<'_>) -> Option<Fault> {
         let copy = &self.copies[&member.server];
         let suspicion = setting.config.suspicion;
         if proven.contains(&member.server) {
-            Some("proven dead")
+            Some(Fault::ProvenDead)
         } else if copy.phase == Phase::Differs {
-            Some("differs")
+            Some(Fault::Differs)
         } else if copy.peer.is_some() && !copy.is(member) {
-            Some("came back with another store")
+            Some(Fault::OtherStore)
         } else if setting.now.since(copy.heard_at) > suspicion {
-            Some("silent")
+            Some(Fault::Silent)
         } else if copy.works() && copy.owes() && setting.now.since(copy.progress_at) > suspicion {
-            Some("stuck")
+            Some(Fault::Stuck)
         } else {
             None
         }
@@ -84,8 +117,8 @@ impl Primary {
     /// The derivation of the next own view. Members that go for being silent or stuck are not taken back at once.
     pub fn derivation(&mut self, wanted: Option<&Wanted>, setting: Setting<'_>) -> Derivation {
         let remove = wanted.map(|wanted| wanted.remove.clone()).unwrap_or_default();
-        for member in &remove {
-            if let Some(copy) = self.copies.get_mut(&member.server) {
+        for server in wanted.iter().flat_map(|wanted| &wanted.slow) {
+            if let Some(copy) = self.copies.get_mut(server) {
                 copy.admit_after = setting.now + setting.config.suspicion;
             }
         }

@@ -50,7 +50,8 @@ pub(crate) async fn look(named: &[Address], timeout: Duration) -> Vec<Seen> {
     known.retain(|id, _| !seen.iter().any(|seen| seen.id == Some(*id)));
     let others = known.into_iter().map(|(id, address)| (Some(id), address));
     seen.extend(ask_all(others, timeout).await);
-    seen.sort_by(|a, b| (a.id.is_none(), a.id, &a.address).cmp(&(b.id.is_none(), b.id, &b.address)));
+    // Of one server under two addresses the one that answered is shown.
+    seen.sort_by_cached_key(|seen| (seen.id.is_none(), seen.id, seen.status.is_err(), seen.address.clone()));
     seen.dedup_by(|later, first| later.id.is_some() && later.id == first.id);
     seen
 }

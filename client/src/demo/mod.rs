@@ -43,11 +43,14 @@ impl Demo {
                     Err(Failure::Unavailable(format!("the demo did not come to its end within {DEMO_MAX:?}")))
                 })
             }
-            () = interrupted => Err(Failure::Unavailable("the demo was interrupted".to_owned())),
+            () = interrupted => {
+                cluster.stop().await;
+                return Err(Failure::Unavailable("the demo was interrupted; its servers are stopped".to_owned()));
+            }
         };
-        let logs = if told.is_err() { cluster.last_words() } else { String::new() };
+        let told = told.map_err(|failure| failure.and_then(&cluster.last_words()));
         cluster.stop().await;
-        told.map_err(|failure| failure.and_then(&logs))
+        told
     }
 }
 

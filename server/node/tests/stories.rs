@@ -95,9 +95,11 @@ fn a_killed_backup_is_put_out_at_once_and_taken_back_when_it_returns() {
     let mut world = World::started(3, 0);
     world.kill(id(2));
     world.settle();
+    assert_eq!(world.members(), [0, 1], "time had to pass");
     assert!(matches!(world.add("k", "v"), Ok(Response::Changed { copies: 2, .. })));
     world.start(id(2));
-    world.run_until("all are members", World::all_are_members);
+    let away = world.run_until("all are members", World::all_are_members);
+    assert!(away < SUSPICION, "a server that was proven dead and lives again is kept waiting for {away:?}");
     assert!(matches!(world.add("k", "w"), Ok(Response::Changed { copies: 3, .. })));
     world.run_for(Duration::from_millis(100));
     world.assert_equal();

@@ -236,13 +236,13 @@ impl World {
                     self.queue.push_back((server, Event::Probed { server: probed, run, probe, dead }));
                 }
                 Action::Tell(note) => self.notes.push((server, note)),
-                Action::Halt(cause) => self.halted(server, from, cause),
+                Action::Halt(cause) => self.halted(server, from, &cause),
             }
         }
     }
 
     /// What the runtime does when a run is over.
-    fn halted(&mut self, server: ServerId, peer: Peer, cause: Cause) {
+    fn halted(&mut self, server: ServerId, peer: Peer, cause: &Cause) {
         self.halts.push((server, cause.clone()));
         self.nodes.remove(&server);
         let (lost, kept): (VecDeque<_>, VecDeque<_>) =

@@ -9,7 +9,7 @@ use heirloom_proto::{Durable, Identity, LogIndex, Register, ServerId, Standing, 
 
 use super::super::identity::{encode_identity, encode_register};
 use super::super::recover::recover_in;
-use super::super::{DataDir, PowerFailureFiles, RecoverError, StorageError, recover};
+use super::super::{DataDir, Files, PowerFailureFiles, RecoverError, StorageError, recover};
 use super::{CLUSTER, ME, append, constants, in_cluster, indices, load, open, os, register, write};
 
 /// A store that is a member of a view of the cluster, with three entries.
@@ -99,6 +99,9 @@ fn at_every_moment(act: impl Fn(&PowerFailureFiles) -> bool, check: impl Fn(&Dur
             let mut dir = DataDir::open(Arc::new(files.clone()), Path::new("/data"), ME)
                 .unwrap_or_else(|error| panic!("cut after {cut_after}, seed {seed}: {error}"));
             let found = dir.load().unwrap_or_else(|error| panic!("cut after {cut_after}, seed {seed}: {error}")).0;
+            assert_eq!(dir.identity(), Some(&found.identity));
+            let left = files.list(Path::new("/data")).expect("there");
+            assert!(left.iter().all(|listed| !["forming", "next"].contains(&listed.name.as_str())), "{left:?}");
             check(&before, &found);
             moments += 1;
         }
