@@ -100,6 +100,17 @@ impl Primary {
         }
     }
 
+    /// Members whose confirmation has been missing for longer than the suspicion time; `None` where all is well.
+    pub fn waits_for_members(&self, setting: Setting<'_>) -> Option<Vec<ServerId>> {
+        let suspicion = setting.config.suspicion;
+        let missing: Vec<ServerId> = self
+            .others()
+            .filter(|(member, copy)| !copy.is(*member) || setting.now.since(copy.heard_at) > suspicion)
+            .map(|(member, _)| member.server)
+            .collect();
+        (!missing.is_empty()).then_some(missing)
+    }
+
     /// A learner that has confirmed our log up to the marker of this epoch and everything committed since.
     fn caught_up(&self, setting: Setting<'_>) -> Option<Member> {
         let needed = self.marker.max(self.replica.applied_index());

@@ -125,6 +125,9 @@ pub enum Action {
         run: RunId,
         /// Names the probe.
         probe: u64,
+        /// Whether the fencing command may be run to make sure of it: the proof is needed, and the server has been silent
+        /// for the suspicion time. Else only what costs the server nothing may be tried.
+        may_fence: bool,
     },
     /// Something that people should know.
     Tell(Note),

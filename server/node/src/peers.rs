@@ -11,7 +11,10 @@ struct Known {
     connected: bool,
     /// When hands were shaken last; `None` where they never were in this run of ours.
     connected_at: Option<Time>,
+    /// When it was heard last through a stream that stands.
     heard_at: Option<Time>,
+    /// When it was heard last at all.
+    last_word: Time,
 }
 
 /// The other servers.
@@ -24,7 +27,8 @@ impl Peers {
     /// A stream to this run stands. The handshake went both ways, so the peer was heard: a reconnection must not look like
     /// silence until the next heartbeat is answered.
     pub(crate) fn connected(&mut self, now: Time, peer: Peer) {
-        self.known.insert(peer.server, Known { peer, connected: true, connected_at: Some(now), heard_at: Some(now) });
+        let known = Known { peer, connected: true, connected_at: Some(now), heard_at: Some(now), last_word: now };
+        self.known.insert(peer.server, known);
     }
 
     /// The stream to this run broke; true where it was the one that stood.
@@ -47,11 +51,13 @@ impl Peers {
         match self.known.get_mut(&from.server) {
             Some(known) if known.peer == from => {
                 known.heard_at = Some(now);
+                known.last_word = now;
                 true
             }
             Some(known) if known.connected_at.is_some() => false,
             Some(_) | None => {
-                let known = Known { peer: from, connected: false, connected_at: None, heard_at: Some(now) };
+                let known =
+                    Known { peer: from, connected: false, connected_at: None, heard_at: Some(now), last_word: now };
                 self.known.insert(from.server, known);
                 true
             }
@@ -82,6 +88,11 @@ impl Peers {
     pub(crate) fn heard_within(&self, now: Time, server: ServerId, span: Duration) -> bool {
         let heard_at = self.known.get(&server).and_then(|known| known.heard_at);
         heard_at.is_some_and(|at| now.since(at) <= span)
+    }
+
+    /// Whether nothing was heard of the server for `span`, and no stream to it stands.
+    pub(crate) fn silent_for(&self, now: Time, server: ServerId, span: Duration) -> bool {
+        self.known.get(&server).is_some_and(|known| !known.connected && now.since(known.last_word) >= span)
     }
 
     /// All servers ever heard, those connected first, then those connected last.

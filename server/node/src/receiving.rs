@@ -2,7 +2,7 @@
 
 use heirloom_primary::Echo;
 use heirloom_proto::event::{Action, Cause, Note};
-use heirloom_proto::{ClusterId, Epoch, Message, Outbox, Peer, RunId, ServerId, Time, VoterKind};
+use heirloom_proto::{ClusterId, Epoch, Message, Outbox, Peer, QuorumRule, RunId, ServerId, Time, VoterKind};
 
 use crate::node::{Node, Role};
 
@@ -44,8 +44,11 @@ impl Node {
             return;
         }
         let Some(run) = self.peers.run(server) else { return };
+        // A majority does without proof; where there are two servers it is needed, but never at the first break.
+        let may_fence = self.config.constants.quorum == QuorumRule::Survivors
+            && self.peers.silent_for(now, server, self.config.suspicion);
         if let Some(probe) = self.proofs.ask(now, server, run) {
-            out.act(Action::Probe { server, run, probe });
+            out.act(Action::Probe { server, run, probe, may_fence });
         }
     }
 

@@ -90,7 +90,19 @@ impl Node {
             } else {
                 format!("the start of its epoch, or a quorum; not connected: server {missing}")
             }),
-            Role::Primary(_) | Role::Witness | Role::Over => None,
+            Role::Primary(primary) => primary.waits_for_members(self.setting(now, &self.excused())).map(|members| {
+                let members: Vec<String> = members.iter().map(ToString::to_string).collect();
+                let members = members.join(", ");
+                if self.config.constants.quorum == QuorumRule::Survivors {
+                    format!(
+                        "server {members}, which confirms nothing and is not proven dead: silence is no proof. If it is off, \
+                         say `heirloom fence {members} --it-is-off`"
+                    )
+                } else {
+                    format!("server {members}, which confirms nothing; it takes a quorum, or another copy, to go on without")
+                }
+            }),
+            Role::Witness | Role::Over => None,
             Role::Copy(_) if self.hears(now).is_some() => None,
             Role::Copy(_) if self.recovering && !self.last_standing => Some(format!(
                 "server {missing}, which may hold newer writes. If it is lost for good, stop this server and run \

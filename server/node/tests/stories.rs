@@ -200,6 +200,8 @@ fn two_servers_do_not_fail_over_on_silence_alone() {
     world.run_for(Duration::from_secs(10));
     assert_eq!(world.primary(), None);
     assert!(world.status(id(1)).waits_for.is_some_and(|text| text.contains("silence is none")));
+    assert!(world.fencings.iter().all(|(_, silent_for)| *silent_for >= SUSPICION), "{:?}", world.fencings);
+    assert!(!world.fencings.is_empty(), "the fencing command would never have been run");
     let fenced = world.ask(id(1), Request::Fence(id(0)));
     assert_eq!(world.answer(fenced), Some(&Ok(Response::Fenced)));
     world.run_until("the survivor leads", |world| world.primary() == Some(id(1)));
@@ -321,4 +323,26 @@ fn an_emptied_server_does_not_confirm_for_the_member_that_it_was() {
     world.start(id(2));
     world.run_for(Duration::from_secs(3));
     assert_eq!(world.answer(waits), None, "a write was committed by one member and an emptied server");
+}
+
+#[test]
+fn a_planned_hand_over_fences_nobody() {
+    let mut world = World::started(2, 0);
+    assert_eq!(world.request(Request::Promote(id(1))), Ok(Response::Promoted { primary: id(1) }));
+    world.run_until("all are members", World::all_are_members);
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(world.fencings, [], "a healthy server would have been powered off");
+}
+
+#[test]
+fn a_primary_that_misses_its_only_backup_says_so() {
+    let mut world = World::started(2, 0);
+    world.proofs = false;
+    world.kill(id(1));
+    world.run_for(Duration::from_secs(2));
+    let waits_for = world.status(id(0)).waits_for.unwrap_or_default();
+    assert!(waits_for.contains("heirloom fence 1 --it-is-off"), "{waits_for}");
+    let fenced = world.ask(id(0), Request::Fence(id(1)));
+    assert_eq!(world.answer(fenced), Some(&Ok(Response::Fenced)));
+    world.run_until("it goes on alone", |world| world.members() == [0]);
 }

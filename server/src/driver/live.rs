@@ -266,7 +266,7 @@ impl Living<'_> {
                     tracing::debug!(token = token.0, ok = result.is_ok(), "answered");
                     self.callers.answer(token, result);
                 }
-                Action::Probe { server, run, probe } => self.driver.prober.probe(server, run, probe),
+                Action::Probe { server, run, probe, may_fence: _ } => self.driver.prober.probe(server, run, probe),
                 Action::Tell(note) => {
                     self.place_changed |=
                         matches!(note, Note::Role { .. } | Note::Serving { .. } | Note::Chosen { .. });

@@ -58,7 +58,7 @@ impl World {
             Action::Persist { ticket, record } => self.persist(id, born, ticket, record),
             Action::NoteProgress { commit, confirmed: _ } => self.server_mut(id).disk.note(commit),
             Action::Respond { token, result } => self.respond(id, token, result),
-            Action::Probe { server, run, probe } => {
+            Action::Probe { server, run, probe, .. } => {
                 let delay = self.random.between(self.plan.delay.0, self.plan.delay.1);
                 self.after(delay, Occurrence::ProbeArrives { asker: id, born, server, run, probe });
             }

@@ -173,7 +173,7 @@ pub(crate) fn action(action: &Action) -> String {
         }
         Action::Persist { ticket, record: written } => format!("persist {} {}", ticket.0, record(written)),
         Action::Respond { token, result } => format!("answer ({}) {result:?}", token.0),
-        Action::Probe { server, run: asked, probe } => format!("probe {probe} of {server}{}", run(*asked)),
+        Action::Probe { server, run: asked, probe, .. } => format!("probe {probe} of {server}{}", run(*asked)),
         Action::Tell(Note::Chosen { view: chosen, reason }) => format!("CHOSEN {} because {reason}", view(chosen)),
         Action::Tell(Note::Role { role, epoch: now, primary }) => {
             format!("ROLE {} {} primary {primary:?}", role.word(), epoch(*now))

@@ -31,6 +31,9 @@ pub struct World {
     pub halts: Vec<(ServerId, Cause)>,
     /// Whether a probe of a server that is down proves its death.
     pub proofs: bool,
+    /// Probes that allowed the fencing command, with how long ago a process last died.
+    pub fencings: Vec<(ServerId, Duration)>,
+    died_at: Time,
     next: u64,
 }
 
@@ -59,6 +62,8 @@ impl World {
             notes: Vec::new(),
             halts: Vec::new(),
             proofs: true,
+            fencings: Vec::new(),
+            died_at: Time(0),
             next: 100,
         }
     }
@@ -119,6 +124,7 @@ impl World {
     /// The process dies; what was written is durable. The others notice at once.
     pub fn kill(&mut self, server: ServerId) {
         let node = self.nodes.remove(&server).expect("it runs");
+        self.died_at = self.now;
         self.queue.retain(|(to, _)| *to != server);
         self.say_broken(node.peer());
     }
@@ -231,7 +237,10 @@ impl World {
                     let before = self.answers.insert(token, result);
                     assert_eq!(before, None, "a caller is answered once");
                 }
-                Action::Probe { server: probed, run, probe } => {
+                Action::Probe { server: probed, run, probe, may_fence } => {
+                    if may_fence {
+                        self.fencings.push((probed, self.now.since(self.died_at)));
+                    }
                     let dead = self.proofs && !self.nodes.contains_key(&probed);
                     self.queue.push_back((server, Event::Probed { server: probed, run, probe, dead }));
                 }
