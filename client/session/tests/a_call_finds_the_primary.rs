@@ -233,18 +233,21 @@ fn an_overloaded_server_is_given_a_pause_that_grows() {
         assert_eq!(desk.wait_ms(pause - 1), NOTHING);
         assert_eq!(desk.wait_ms(1), ["to 0: read a"]);
     }
-    desk.answer(0, found(epoch(1, 0)));
     desk.read("b");
+    desk.answer(0, found(epoch(1, 0)));
     desk.refuse(0, Refusal::Overloaded);
     assert_eq!(desk.wait_ms(2), ["to 0: read b"], "after an answer it begins anew");
 }
 
 #[test]
 fn a_call_after_a_long_silence_starts_a_fresh_search() {
-    let mut desk = Desk::served(2);
+    let mut desk = Desk::served(2).timeout_ms(10);
     desk.break_off(0);
-    assert_eq!(desk.wait_ms(3_600_000), NOTHING, "nobody waits, so nobody is asked");
     assert_eq!(desk.read("a"), ["nudge 1", "to 1: read a"]);
+    assert_eq!(desk.wait_ms(10), ["call 2 not applied: OutOfTime"]);
+    assert_eq!(desk.wait_ms(3_600_000), NOTHING, "nobody waits, so nobody is asked");
+    assert_eq!(desk.read("b"), ["nudge 1", "to 1: read b"]);
+    desk.take(1);
     desk.refuse(1, not_primary(None));
-    assert_eq!(desk.wait_ms(2), ["to 1: read a"]);
+    assert_eq!(desk.wait_ms(2), ["to 1: read b"], "an hour in which nobody searched doesn't count");
 }

@@ -2,7 +2,7 @@
 
 use heirloom_primary::Echo;
 use heirloom_proto::event::{Action, Cause, Note};
-use heirloom_proto::{ClusterId, Epoch, Message, Outbox, Peer, QuorumRule, RunId, ServerId, Time, VoterKind};
+use heirloom_proto::{ClusterId, Epoch, Message, Outbox, Peer, QuorumRule, RunId, ServerId, Standing, Time, VoterKind};
 
 use crate::node::{Node, Role};
 
@@ -127,7 +127,10 @@ impl Node {
             Message::HandOver { epoch, to_run } => self.handed_over(now, from, epoch, to_run, out),
             Message::StillPromised { epoch, round } => {
                 if epoch == self.register.promised {
-                    out.send(from.server, Message::NothingHigher { epoch, round });
+                    // Who lost its register may have promised higher and not know it.
+                    if self.register.standing == Standing::Intact {
+                        out.send(from.server, Message::NothingHigher { epoch, round });
+                    }
                 } else if epoch < self.register.promised {
                     let promised = self.register.promised;
                     out.send(from.server, Message::HigherPromise { refused: epoch, promised });

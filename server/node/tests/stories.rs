@@ -346,3 +346,26 @@ fn a_primary_that_misses_its_only_backup_says_so() {
     assert_eq!(world.answer(fenced), Some(&Ok(Response::Fenced)));
     world.run_until("it goes on alone", |world| world.members() == [0]);
 }
+
+/// Simulator seed 200122, made small: who lost its register can't say that it has promised nothing higher.
+#[test]
+fn an_emptied_server_confirms_no_read() {
+    let constants = Constants { lease: Duration::ZERO, ..Constants::defaults(vec![VoterKind::Data; 3]) };
+    let mut world = World::with(constants);
+    world.start_all();
+    world.run_until("a primary", World::all_are_members);
+    world.add("k", "old").expect("added");
+    world.cut_off(id(0));
+    world.run_until("another primary", |world| world.nodes_serving_but(id(0)) == Some(id(1)));
+    let new = world.ask(id(1), add(None, "k", "new"));
+    world.run_for(Duration::from_millis(100));
+    assert!(matches!(world.answer(new), Some(Ok(_))));
+    world.kill(id(1));
+    world.kill(id(2));
+    world.wipe(id(2));
+    world.heal();
+    let stale = world.ask(id(0), read("k"));
+    world.start(id(2));
+    world.run_for(Duration::from_secs(3));
+    assert_eq!(world.answer(stale), None, "a read was confirmed by a server that forgot what it promised");
+}

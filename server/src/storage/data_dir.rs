@@ -13,24 +13,16 @@ use heirloom_proto::{ClusterId, Constants, Durable, Identity, Register, ServerId
 
 use super::error::{Damage, StorageError};
 use super::files::{Files, LockGuard};
+use super::folder::{
+    FORMING, NEXT, SET_ASIDE, SET_ASIDE_MAX, STORE, create_all, list, lock, refuse_foreign, rename_durably, set_aside,
+    sync_above,
+};
 use super::identity::{
     decode_identity, decode_recovery, decode_register, encode_identity, encode_recovery, encode_register,
 };
 use super::log::{Log, Opened, SEGMENT_BYTES};
 use super::progress::Progress;
 use super::slots::{Kind, Slot, Slots};
-
-const LOCK: &str = "lock";
-const STORE: &str = "store";
-/// A store that is being made; worthless after a crash.
-const FORMING: &str = "forming";
-/// A store that is whole and durable and takes the place of the present one, whatever happens.
-const NEXT: &str = "next";
-const SET_ASIDE: &str = "set-aside-";
-/// What an operator may still want to look at; older ones are removed.
-const SET_ASIDE_MAX: usize = 2;
-/// What `mkfs` leaves in a file system that is a data directory as a whole.
-const LOST_AND_FOUND: &str = "lost+found";
 
 /// The data directory of a server, locked against every other process as long as this value or a [`Store`] of it lives.
 pub struct DataDir {
@@ -393,90 +385,9 @@ fn form(files: &dyn Files, dir: &Path, identity: &Identity, register: Option<&Re
     rename_durably(files, dir, FORMING, NEXT)
 }
 
-fn rename_durably(files: &dyn Files, dir: &Path, from: &str, to: &str) -> Result<(), StorageError> {
-    let path = dir.join(from);
-    files.rename(&path, &dir.join(to)).map_err(|error| StorageError::io("rename", &path, error))?;
-    files.sync_dir(dir).map_err(|error| StorageError::io("sync", dir, error))
-}
-
 fn read_identity(files: &dyn Files, store: &Path) -> Result<Identity, StorageError> {
     let (_, bytes) = Slots::open(files, store, Kind::Identity, None)?;
     decode_identity(bytes).map_err(|error| StorageError::damaged(&store.join("identity.a"), 0, error.to_string()))
-}
-
-fn list(files: &dyn Files, path: &Path) -> Result<Vec<String>, StorageError> {
-    let listed = files.list(path).map_err(|error| StorageError::io("read", path, error))?;
-    Ok(listed.into_iter().map(|listed| listed.name).collect())
-}
-
-fn lock(files: &dyn Files, path: &Path) -> Result<LockGuard, StorageError> {
-    let file = path.join(LOCK);
-    let guard = files.lock(&file).map_err(|error| StorageError::io("lock", &file, error))?;
-    guard.ok_or_else(|| StorageError::Locked { dir: path.to_owned() })
-}
-
-/// A directory without a store must hold nothing at all that is not ours: it may be somebody's home.
-fn refuse_foreign(files: &dyn Files, path: &Path, names: &[String]) -> Result<(), StorageError> {
-    let has = |name: &str| names.iter().any(|found| found == name);
-    for store in [STORE, NEXT] {
-        let inside = if has(store) { list(files, &path.join(store))? } else { Vec::new() };
-        if inside.iter().any(|name| name == "identity.a" || name == "identity.b") {
-            return Ok(());
-        }
-    }
-    // What may be there before the first store is, and what a crash may leave of making it.
-    let ours = |name: &str| {
-        [LOCK, LOST_AND_FOUND].contains(&name) || (has(LOCK) && (name == FORMING || name.starts_with(SET_ASIDE)))
-    };
-    match names.iter().find(|name| !ours(name)) {
-        Some(found) => Err(StorageError::Foreign { dir: path.to_owned(), found: found.clone() }),
-        None => Ok(()),
-    }
-}
-
-/// The stores that were set aside, the oldest first.
-fn set_aside(names: &[String]) -> Vec<(u64, String)> {
-    let numbered = |name: &String| {
-        let number = name.strip_prefix(SET_ASIDE)?.rsplit('-').next()?.parse().ok()?;
-        Some((number, name.clone()))
-    };
-    let mut found: Vec<(u64, String)> = names.iter().filter_map(numbered).collect();
-    found.sort();
-    found
-}
-
-/// Makes a directory with what is missing above it.
-fn create_all(files: &dyn Files, path: &Path) -> Result<(), StorageError> {
-    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
-    let created = match (files.create_dir(path), above) {
-        (Err(error), Some(above)) if error.kind() == io::ErrorKind::NotFound => {
-            create_all(files, above)?;
-            files.create_dir(path)
-        }
-        (created, _) => created,
-    };
-    match created {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(StorageError::io("create", path, error)),
-        _ => Ok(()),
-    }
-}
-
-/// Makes the names durable by which the directory is found. All of them, and not only those that this call made: an
-/// earlier one may have been killed between making a name and syncing it.
-fn sync_above(files: &dyn Files, path: &Path) -> Result<(), StorageError> {
-    for above in path.ancestors().skip(1) {
-        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
-        match files.sync_dir(above) {
-            // What this user may not read is not what it made, and some file systems sync no directories.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
-                ) => {}
-            synced => synced.map_err(|error| StorageError::io("sync", above, error))?,
-        }
-    }
-    Ok(())
 }
 
 fn draw_store(path: &Path) -> Result<StoreId, StorageError> {

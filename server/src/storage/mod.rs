@@ -22,9 +22,12 @@ mod data_dir;
 mod disk;
 mod error;
 mod files;
+mod folder;
 mod frame;
 mod identity;
 mod log;
+#[cfg(any(test, feature = "testing"))]
+mod medium;
 mod os_files;
 #[cfg(any(test, feature = "testing"))]
 mod power_failure;

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use heirloom_proto::{ChainHash, Effect, LogIndex, Sealed};
 
 use super::super::frame::{self, Content, Head, Site};
 use super::super::log::LogRecord;
-use super::super::{Damage, StorageError};
-use super::{append, entry, indices, load, open, write};
+use super::super::{Damage, DataDir, Files, PowerFailureFiles, StorageError};
+use super::{ME, append, entry, indices, load, open, write};
 
 const LOG: &str = "store/log-0000000000000001";
 const FRAMES: u64 = 4096;
@@ -99,19 +100,26 @@ fn a_flipped_bit_in_the_middle_is_damage_also_where_the_progress_is_lost() {
 
 #[test]
 fn every_byte_of_a_log_is_watched() {
-    let dir = Dir::with(&[append(1, 2), append(3, 3)]);
-    let whole = fs::read(dir.log()).expect("there");
+    let files = PowerFailureFiles::new();
+    let path = Path::new("/data");
+    let mut dir = DataDir::open(Arc::new(files.clone()), path, ME).expect("formatted");
+    dir.set_segment_bytes(16 << 10);
+    let (_, mut store) = dir.load().expect("blank");
+    write(&mut store, &[append(1, 2), append(3, 3)]);
+    drop(store);
+    let log = path.join(LOG);
+    let whole = files.open(&log).and_then(|file| file.read_at(0, 16 << 10)).expect("there");
     let frames = frames(&whole);
     let mut padding = 0;
     for at in (0..72).chain(frames[0]..frames[2]) {
-        dir.edit(|bytes| bytes[at] ^= 0x40);
-        match open(dir.path()).load() {
+        files.rot(&log, at as u64);
+        match dir.load() {
             Err(StorageError::Damaged(_)) => {}
             // The zeros that fill a frame up carry nothing; nor does a flipped bit in them harm.
             Ok((durable, _)) if indices(&durable) == [1, 2, 3] => padding += 1,
             other => panic!("byte {at}: {other:?}"),
         }
-        fs::write(dir.log(), &whole).expect("written");
+        files.rot(&log, at as u64);
     }
     assert!(padding <= 14, "{padding} bytes went unwatched");
 }
@@ -321,9 +329,9 @@ fn a_commit_index_beyond_the_log_is_damage() {
 #[test]
 fn what_is_read_back_comes_from_the_file() {
     // The file loses the write, as a disk that lies would: without reading back nobody would know.
-    let files = std::sync::Arc::new(super::super::PowerFailureFiles::new());
+    let files = Arc::new(PowerFailureFiles::new());
     let path = Path::new("/data");
-    let mut dir = super::super::DataDir::open(files.clone(), path, super::ME).expect("formatted");
+    let mut dir = DataDir::open(files.clone(), path, ME).expect("formatted");
     let (_, mut store) = dir.load().expect("blank");
     store.log.log.carry_out(&[append(1, 1)]).expect("written");
     files.lose_next_write();

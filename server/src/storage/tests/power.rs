@@ -8,7 +8,7 @@ use heirloom_proto::{Identity, LogIndex, Register, Sealed};
 
 use super::super::identity::{encode_identity, encode_register};
 use super::super::log::LogRecord;
-use super::super::power_failure::Random;
+use super::super::medium::Random;
 use super::super::progress::Progress;
 use super::super::{DataDir, Files, PowerFailureFiles, StorageError, Store};
 use super::{ME, entry, in_cluster, register};
@@ -192,7 +192,7 @@ fn schedule(seed: u64, files: &PowerFailureFiles) -> Result<Seen, String> {
 #[test]
 fn whatever_was_reported_durable_survives_power_failures_and_crashes() {
     let mut total = Seen::default();
-    for seed in 0..4000 {
+    for seed in 0..3000 {
         let seen = schedule(seed, &PowerFailureFiles::new()).unwrap_or_else(|what| panic!("seed {seed}: {what}"));
         total.power_failures += seen.power_failures;
         total.process_crashes += seen.process_crashes;

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use heirloom_proto::{Event, LogIndex, Record, Register, Sealed, Ticket};
 
-use super::super::power_failure::Random;
+use super::super::medium::Random;
 use super::super::queue::Queue;
 use super::super::{DataDir, Disk, PowerFailureFiles, StorageError, Store};
 use super::{ME, entry, in_cluster, load, open, register};
