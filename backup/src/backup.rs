@@ -123,7 +123,8 @@ impl Backup {
         out: &mut Outbox,
     ) -> bool {
         let awaited = self.work.is_some_and(|work| work.epoch == epoch && work.phase == Phase::AwaitsCut);
-        if !awaited || run != my_run || end != self.replica.log().end_position() || keep > end.index {
+        let applied = self.replica.applied_index();
+        if !awaited || keep < applied || run != my_run || end != self.replica.log().end_position() || keep > end.index {
             return false;
         }
         if keep < end.index {
@@ -160,20 +161,27 @@ impl Backup {
         if own != previous {
             return self.differ(epoch, own, out);
         }
-        work.commit_index = work.commit_index.max(commit_index);
-        let mut position = previous;
-        let first_new = log.end().next();
+        // All of it is looked at before any of it is taken: half a message would leave a hole between log and disk.
+        let (mut position, mut newest) = (previous, log.entry(previous.index).map(|sealed| sealed.entry().epoch));
+        let mut new = Vec::new();
         for entry in entries {
-            if entry.index() != position.index.next() || entry.entry().epoch > epoch {
+            let (index, of_epoch) = (entry.index(), entry.entry().epoch);
+            if position.index.next() != index || of_epoch > epoch || newest.is_some_and(|newest| of_epoch < newest) {
                 out.tell(Note::Warning(format!("entries out of order in a prepare of epoch {epoch}: ignored")));
                 return Prepared::Taken;
             }
-            position = Position { index: entry.index(), hash: entry.extend(position.hash) };
-            match self.replica.log().position_at(position.index) {
+            newest = Some(of_epoch);
+            position = Position { index, hash: entry.extend(position.hash) };
+            match log.position_at(index) {
                 Some(own) if own != position => return self.differ(epoch, own, out),
                 Some(_) => {}
-                None => self.replica.push(entry.clone()),
+                None => new.push(entry.clone()),
             }
+        }
+        let first_new = log.end().next();
+        work.commit_index = work.commit_index.max(commit_index);
+        for entry in new {
+            self.replica.push(entry);
         }
         self.replica.persist(first_new, out);
         self.apply(out);
@@ -189,6 +197,14 @@ impl Backup {
         out.tell(Note::Diverged { server: self.me.server, index: own.index, what: "the chain hash of the log" });
         out.send(epoch.server, Message::Diverged { epoch, index: own.index, own: own.hash });
         Prepared::Differs
+    }
+
+    /// The primary of this epoch found that this copy differs: it confirms nothing more, and is given up once it is out of
+    /// the view.
+    pub fn told_to_differ(&mut self, epoch: Epoch) {
+        if let Some(work) = self.work.as_mut().filter(|work| work.epoch == epoch) {
+            work.phase = Phase::Differs;
+        }
     }
 
     /// Takes the news that a write of the log is durable; false where it was none of this copy's.

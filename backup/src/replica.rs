@@ -121,6 +121,11 @@ impl Replica {
         }
         self.log.cut(keep);
         self.durable_end = self.durable_end.min(keep);
+        // What is on its way beyond the cut will come to be written, and voided again by the cut behind it: the same
+        // entries, should they be sent again, are durable only by a later write.
+        for write in &mut self.writes {
+            write.last = write.last.min(keep);
+        }
         self.cuts += 1;
         out.persist(Record::Cut { keep });
     }
@@ -137,6 +142,9 @@ impl Replica {
         let mut hash = None;
         let mut index = write.first;
         for entry in read_back {
+            if index > write.last {
+                break;
+            }
             let previous = match hash {
                 Some(hash) => hash,
                 // A cut since then took even the entry before the first: all of this write is void.

@@ -2,10 +2,17 @@
 
 use heirloom_proto::event::{Action, Note};
 use heirloom_proto::limits::IN_FLIGHT_ENTRIES_MAX;
-use heirloom_proto::{ChainHash, Digest, Epoch, LogIndex, Outbox, Peer, Position};
+use heirloom_proto::{ChainHash, Digest, Epoch, LogIndex, Message, Outbox, Peer, Position};
 
 use crate::copies::{Copy, Phase};
 use crate::primary::{Primary, Setting};
+
+/// In what a copy differs from the primary, as the copy has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Difference {
+    Log(Position),
+    State(LogIndex, Digest),
+}
 
 impl Primary {
     /// The copy that a message of this epoch is from, if it is from the run that works here.
@@ -16,7 +23,8 @@ impl Primary {
         self.copies.get_mut(&from.server).filter(|copy| copy.peer == Some(from))
     }
 
-    /// Takes a confirmation.
+    /// Takes a confirmation. True where the primary is wrong, and must step down.
+    #[must_use]
     pub fn confirmed(
         &mut self,
         from: Peer,
@@ -25,22 +33,19 @@ impl Primary {
         applied: (LogIndex, Digest),
         setting: Setting<'_>,
         out: &mut Outbox,
-    ) {
+    ) -> bool {
         let own = self.replica.log().position_at(position.index);
         let digest_differs = self.digest_at(applied.0).is_some_and(|digest| digest != applied.1);
-        let Some(copy) = self.copy_of(from, epoch).filter(|copy| copy.works()) else { return };
-        if own != Some(position) || digest_differs {
-            copy.phase = Phase::Differs;
-            let (index, what) = if digest_differs {
-                (applied.0, "the digest of the state")
-            } else {
-                (position.index, "the chain hash of the log")
-            };
-            out.tell(Note::Diverged { server: from.server, index, what });
-            return;
+        let Some(copy) = self.copy_of(from, epoch).filter(|copy| copy.works()) else { return false };
+        if own != Some(position) {
+            return self.found_to_differ(from, Difference::Log(position), out);
+        }
+        if digest_differs {
+            return self.found_to_differ(from, Difference::State(applied.0, applied.1), out);
         }
         copy.confirm(setting.now, position.index);
         self.try_commit(setting, out);
+        false
     }
 
     /// The digest of the state at an applied index, where it is remembered.
@@ -49,14 +54,28 @@ impl Primary {
         self.digests.len().checked_sub(ago + 1).map(|position| self.digests[position])
     }
 
-    /// Takes a member's word that its log says otherwise. Where two members agree against the primary it is the primary
-    /// that is wrong: true, and it must step down.
+    /// Takes a copy's word that its log says otherwise. True where the primary is wrong, and must step down.
     #[must_use]
-    pub fn accused(&mut self, from: Peer, epoch: Epoch, index: LogIndex, own: ChainHash) -> bool {
-        let Some(copy) = self.copy_of(from, epoch) else { return false };
-        copy.phase = Phase::Differs;
-        self.accusers.insert(from.server, (index, own));
-        self.accusers.values().filter(|word| **word == (index, own)).count() >= 2
+    pub fn accused(&mut self, from: Peer, epoch: Epoch, index: LogIndex, hash: ChainHash, out: &mut Outbox) -> bool {
+        let known = self.copy_of(from, epoch).is_some();
+        known && self.found_to_differ(from, Difference::Log(Position { index, hash }), out)
+    }
+
+    /// A copy differs: it is fed no more, is to go, and is told. Where two agree against the primary it is the primary
+    /// that is wrong: true, and it must step down (PROTOCOL 4.5).
+    pub(crate) fn found_to_differ(&mut self, from: Peer, difference: Difference, out: &mut Outbox) -> bool {
+        let epoch = self.view.epoch;
+        if let Some(copy) = self.copies.get_mut(&from.server) {
+            copy.phase = Phase::Differs;
+        }
+        let (index, what, own) = match difference {
+            Difference::Log(position) => (position.index, "the chain hash of the log", position.hash),
+            Difference::State(index, digest) => (index, "the digest of the state", ChainHash(digest.0)),
+        };
+        out.tell(Note::Diverged { server: from.server, index, what });
+        out.send(from.server, Message::Diverged { epoch, index, own });
+        self.differences.insert(from.server, difference);
+        self.differences.values().filter(|other| **other == difference).count() >= 2
     }
 
     /// Commits what every member has confirmed, if this primary may commit at all.

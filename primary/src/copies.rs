@@ -45,6 +45,8 @@ pub(crate) struct Copy {
     pub(crate) sent_at: Time,
     /// A learner that was put out for being slow is not taken back before this.
     pub(crate) admit_after: Time,
+    /// The gap that was filled last, and when.
+    pub(crate) filled: Option<(LogIndex, Time)>,
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: usize,
 }
@@ -62,6 +64,7 @@ impl Copy {
             progress_at: now,
             sent_at: Time(0),
             admit_after: Time(0),
+            filled: None,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
         }
@@ -97,11 +100,11 @@ impl Copy {
 
     /// Notes that everything up to `index` is confirmed.
     pub(crate) fn confirm(&mut self, now: Time, index: LogIndex) {
-        if index <= self.confirmed {
-            return;
+        if index > self.confirmed {
+            self.confirmed = index;
+            self.progress_at = now;
         }
-        self.confirmed = index;
-        self.progress_at = now;
+        // Also where it is no news: what was sent again is confirmed by it.
         while let Some(first) = self.in_flight.front().copied().filter(|first| first.last <= index) {
             self.in_flight.pop_front();
             self.in_flight_bytes -= first.bytes;

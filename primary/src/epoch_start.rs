@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use heirloom_proto::event::Note;
+use heirloom_proto::limits::TAIL_EPOCHS_MAX;
 use heirloom_proto::message::Tail;
 use heirloom_proto::{Epoch, LogIndex, Member, Message, Outbox, Peer, ServerId, Time};
 
@@ -64,12 +65,11 @@ impl Primary {
             return;
         }
         let Some(keep) = keep else {
+            // One that can't be reconciled gives up its store once it is out of the view; it accuses nobody.
             copy.phase = Phase::Differs;
-            out.tell(Note::Diverged { server: from.server, index: tail.applied.index, what: "the applied prefix" });
-            let own = tail.applied.hash;
-            let index = tail.applied.index;
-            out.send(from.server, Message::Diverged { epoch, index, own });
-            return;
+            let (index, own) = (tail.applied.index, tail.applied.hash);
+            out.tell(Note::Diverged { server: from.server, index, what: "the applied prefix" });
+            return out.send(from.server, Message::Diverged { epoch, index, own });
         };
         copy.confirmed = LogIndex::ZERO;
         copy.progress_at = setting.now;
@@ -98,7 +98,8 @@ impl Primary {
             }
             return Some(own_last.max(tail.applied.index));
         }
-        Some(tail.applied.index)
+        // Where the tail was cut short, what it does not name may be committed: rather nothing than too much.
+        (tail.epochs.len() < TAIL_EPOCHS_MAX).then_some(tail.applied.index)
     }
 
     /// Takes the acknowledgement of a server that is leaving.

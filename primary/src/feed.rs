@@ -3,6 +3,7 @@
 use heirloom_proto::limits::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_ENTRIES_MAX, PREPARE_BYTES_MAX, PREPARE_ENTRIES_MAX};
 use heirloom_proto::{Digest, Epoch, LogIndex, Message, Outbox, Peer, Position, ServerId, Time};
 
+use crate::commit::Difference;
 use crate::copies::Phase;
 use crate::primary::{Primary, Setting};
 
@@ -74,19 +75,22 @@ impl Primary {
         out.send(to.server, heartbeat);
     }
 
-    /// Takes the echo of a heartbeat by a copy that works in this epoch.
-    pub fn echoed(&mut self, from: Peer, echo: Echo, setting: Setting<'_>, out: &mut Outbox) {
+    /// Takes the echo of a heartbeat by a copy that works in this epoch. True where the primary is wrong, and must step
+    /// down.
+    #[must_use]
+    pub fn echoed(&mut self, from: Peer, echo: Echo, setting: Setting<'_>, out: &mut Outbox) -> bool {
         let frozen = self.frozen;
-        let Some(copy) = self.copy_of(from, echo.epoch) else { return };
+        let own_end = self.replica.log().end();
+        let Some(copy) = self.copy_of(from, echo.epoch).filter(|_| echo.end <= own_end) else { return false };
         copy.heard_at = setting.now;
         if !frozen {
             copy.echoed = copy.echoed.max(Some(echo.sent_at));
         }
         // An echo of this epoch comes only from a copy that works in it: its being begun again crossed with a late word.
-        if copy.phase == Phase::Starting {
-            self.gap(from, echo.epoch, echo.confirmed);
+        if copy.phase == Phase::Starting && self.gap(from, echo.epoch, echo.confirmed, setting, out) {
+            return true;
         }
-        let Some(copy) = self.copy_of(from, echo.epoch) else { return };
+        let Some(copy) = self.copy_of(from, echo.epoch) else { return false };
         // It says so after everything that we sent it before the heartbeat should have arrived: something was lost.
         if let Phase::Works { next } = copy.phase
             && echo.end.next() < next
@@ -94,25 +98,32 @@ impl Primary {
         {
             copy.send_from(echo.end.next());
         }
-        self.confirmed(from, echo.epoch, echo.confirmed, echo.applied, setting, out);
+        let wrong = self.confirmed(from, echo.epoch, echo.confirmed, echo.applied, setting, out);
         self.answer_reads(setting, out);
+        wrong
     }
 
-    /// Takes a copy's word where its log ends: what followed was lost, or it was begun before.
-    pub fn gap(&mut self, from: Peer, epoch: Epoch, end: Position) {
+    /// Takes a copy's word where its log ends: what followed was lost, or it was begun before. True where the primary is
+    /// wrong, and must step down.
+    #[must_use]
+    pub fn gap(&mut self, from: Peer, epoch: Epoch, end: Position, setting: Setting<'_>, out: &mut Outbox) -> bool {
         let own = self.replica.log().position_at(end.index);
-        if let Some(copy) = self.copy_of(from, epoch) {
-            match copy.phase {
-                Phase::Differs => {}
-                Phase::Starting | Phase::Works { .. } => {
-                    if own == Some(end) {
-                        copy.send_from(end.index.next());
-                    } else {
-                        copy.phase = Phase::Differs;
-                    }
-                }
-            }
+        let Some(copy) = self.copy_of(from, epoch) else { return false };
+        if copy.phase == Phase::Differs {
+            return false;
         }
+        if own != Some(end) {
+            return self.found_to_differ(from, Difference::Log(end), out);
+        }
+        // Every message behind a lost one is answered with the same gap; it is filled once, and again only after a while.
+        let filled = copy
+            .filled
+            .is_some_and(|(index, at)| index == end.index && setting.now.since(at) < setting.config.heartbeat);
+        if copy.phase == Phase::Starting || !filled {
+            copy.filled = Some((end.index, setting.now));
+            copy.send_from(end.index.next());
+        }
+        false
     }
 }
 

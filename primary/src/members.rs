@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use heirloom_proto::view::Derivation;
-use heirloom_proto::{Member, ServerId};
+use heirloom_proto::{Member, ServerId, VoterKind};
 
 use crate::copies::Phase;
 use crate::primary::{Primary, Setting};
@@ -116,7 +116,9 @@ impl Primary {
         let needed = self.marker.max(self.replica.applied_index());
         self.copies.values().find_map(|copy| {
             let learner = copy.peer?.member();
-            let may_come = !self.view.has(learner)
+            let keeps_data = setting.config.constants.kind(learner.server) == Some(VoterKind::Data);
+            let may_come = keeps_data
+                && !self.view.has(learner)
                 && copy.works()
                 && copy.confirmed >= needed
                 && setting.now >= copy.admit_after

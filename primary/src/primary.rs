@@ -9,6 +9,7 @@ use heirloom_proto::{
     Sealed, ServerId, Time, Token, View, WallTime,
 };
 
+use crate::commit::Difference;
 use crate::copies::Copy;
 use crate::hand_over::HandOver;
 use crate::lease;
@@ -64,8 +65,8 @@ pub struct Primary {
     /// Digests of the newest applied states, ending with the present one.
     pub(crate) digests: VecDeque<Digest>,
     pub(crate) hand_over: Option<HandOver>,
-    /// Which members said that they differ, and from what.
-    pub(crate) accusers: BTreeMap<ServerId, (LogIndex, heirloom_proto::ChainHash)>,
+    /// Which copies were found to differ in this epoch, and in what.
+    pub(crate) differences: BTreeMap<ServerId, Difference>,
 }
 
 impl Primary {
@@ -98,7 +99,7 @@ impl Primary {
             reads: Reads::default(),
             digests,
             hand_over: None,
-            accusers: BTreeMap::new(),
+            differences: BTreeMap::new(),
         };
         primary.begin(mandate, setting, at, out);
         primary
@@ -130,7 +131,7 @@ impl Primary {
         self.proofs_count_from = setting.now;
         self.unsettled = view.leaving.clone();
         self.frozen = false;
-        self.accusers.clear();
+        self.differences.clear();
         self.reads.begin_again();
         self.marker = self.append(at, Vec::new(), None, Answer::Nothing);
     }

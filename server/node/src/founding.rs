@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use heirloom_proto::event::{Cause, Identity};
-use heirloom_proto::{ClusterId, Constants, Member, Message, Outbox, Register, ServerId, StoreId, Time, VoterKind};
+use heirloom_proto::{
+    ClusterId, Constants, Member, Message, Outbox, QuorumRule, Register, ServerId, StoreId, Time, VoterKind,
+};
 
 use crate::node::Node;
 use crate::voting::{After, Then};
@@ -60,6 +62,9 @@ impl Node {
     pub(crate) fn joined(&mut self, now: Time, out: &mut Outbox) {
         self.inquiry = None;
         self.met = None;
+        // What a server that was enrolled has missed since it was blank it does not know: others may have gone on without
+        // it, on proof of its death.
+        self.recovering = self.config.constants.quorum == QuorumRule::Survivors && !self.may_found();
         for server in self.others() {
             self.send_enrol(server, out);
         }
@@ -115,6 +120,8 @@ impl Node {
     ) {
         let Some(cluster) = cluster else { return };
         let blank = self.cluster().is_none() && self.writes.is_empty();
+        // Where another store of this server was counted, this one waits for a primary before it joins: of two servers the
+        // other may be waiting for what this one has lost, and must not take its blank memory for an answer.
         if !blank || store != self.identity.store || *constants != self.config.constants {
             return;
         }

@@ -6,6 +6,9 @@ use heirloom_proto::{ClusterId, Epoch, Message, Outbox, Peer, QuorumRule, RunId,
 
 use crate::node::{Node, Role};
 
+/// No honest cluster counts so far; a higher number would leave no room above it for ever.
+const ROUND_MAX: u64 = u64::MAX / 4;
+
 impl Node {
     pub(crate) fn peer_connected(&mut self, now: Time, peer: Peer, out: &mut Outbox) {
         if !self.is_other(peer.server) {
@@ -83,6 +86,10 @@ impl Node {
         let current = self.peers.heard(now, from);
         self.proofs.heard(from.server, from.run);
         if let Some(epoch) = epoch_of(&message) {
+            if epoch.round > ROUND_MAX {
+                return out
+                    .tell(Note::Warning(format!("server {} names the absurd epoch {epoch}: ignored", from.server)));
+            }
             self.highest_seen = self.highest_seen.max(epoch);
         }
         match message {
@@ -143,6 +150,11 @@ impl Node {
             | Message::Echo { .. }
             | Message::Idle { .. }
             | Message::NothingHigher { .. }) => {
+                if let (Role::Copy(backup), Message::Diverged { epoch, .. }) = (&mut self.role, &for_primary)
+                    && epoch.run == from.run
+                {
+                    backup.told_to_differ(*epoch);
+                }
                 if current {
                     self.answered_as_primary(now, from, for_primary, out);
                 }
@@ -158,20 +170,13 @@ impl Node {
                 false
             }
             Message::Confirm { epoch, position, applied_index, digest } => {
-                primary.confirmed(from, epoch, position, (applied_index, digest), setting, out);
-                false
+                primary.confirmed(from, epoch, position, (applied_index, digest), setting, out)
             }
-            Message::Gap { epoch, end } => {
-                primary.gap(from, epoch, end);
-                false
-            }
-            Message::Diverged { epoch, index, own } => primary.accused(from, epoch, index, own),
+            Message::Gap { epoch, end } => primary.gap(from, epoch, end, setting, out),
+            Message::Diverged { epoch, index, own } => primary.accused(from, epoch, index, own, out),
             Message::Echo { epoch, to_run, sent_at, clock: _, end, confirmed, applied_index, digest } => {
-                if to_run == primary.view().epoch.run {
-                    let echo = Echo { epoch, sent_at, end, confirmed, applied: (applied_index, digest) };
-                    primary.echoed(from, echo, setting, out);
-                }
-                false
+                let echo = Echo { epoch, sent_at, end, confirmed, applied: (applied_index, digest) };
+                to_run == primary.view().epoch.run && primary.echoed(from, echo, setting, out)
             }
             Message::Idle { epoch, to_run, wants_copy } => {
                 if to_run == primary.view().epoch.run && !primary.is_frozen() {

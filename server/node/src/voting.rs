@@ -20,7 +20,7 @@ pub(crate) enum After {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Then {
     /// Answer a proposer with the view accepted before its epoch.
-    Promised { to: ServerId, epoch: Epoch, accepted: Option<View> },
+    Promised { to: ServerId, epoch: Epoch, accepted: Option<View>, counts: bool },
     /// Ask the others for the same promise.
     OwnPromise { epoch: Epoch, accepted: Option<View> },
     /// Answer a proposer.
@@ -84,7 +84,7 @@ impl Node {
 
     fn register_durable(&mut self, now: Time, then: Then, out: &mut Outbox) {
         match then {
-            Then::Promised { to, epoch, accepted } => self.send_promised(to, epoch, accepted, out),
+            Then::Promised { to, epoch, accepted, counts } => self.send_promised(to, epoch, accepted, counts, out),
             Then::OwnPromise { epoch, accepted } => self.own_promise_durable(now, epoch, accepted, out),
             Then::Accepted { to, epoch } => out.send(to, Message::Accepted { epoch }),
             Then::OwnAccept { epoch } => self.own_accept_durable(now, epoch, out),
@@ -98,8 +98,8 @@ impl Node {
         }
     }
 
-    fn send_promised(&self, to: ServerId, epoch: Epoch, accepted: Option<View>, out: &mut Outbox) {
-        let counts = self.register.standing == Standing::Intact;
+    /// `accepted` and `counts` are as they were at the promise, both: a vote that counts must show what it knew.
+    fn send_promised(&self, to: ServerId, epoch: Epoch, accepted: Option<View>, counts: bool, out: &mut Outbox) {
         out.send(to, Message::Promised { epoch, accepted, counts, member: self.member() });
     }
 
@@ -142,11 +142,13 @@ impl Node {
         }
         if epoch == self.register.promised && self.register.accepted_epoch() < epoch {
             // Asked again: the answer may be lost. One still on its way to disk will be given when it is there.
-            if self.durable_register.as_ref().is_some_and(|durable| durable.promised == epoch) {
-                self.send_promised(from, epoch, self.register.accepted.clone(), out);
+            if let Some(durable) = self.durable_register.as_ref().filter(|durable| durable.promised == epoch) {
+                let counts = durable.standing == Standing::Intact;
+                self.send_promised(from, epoch, durable.accepted.clone(), counts, out);
             }
             return;
         }
+        let counts = self.register.standing == Standing::Intact;
         let accepted = self.register.accepted.clone();
         if !self.register.promise(epoch) {
             return self.refuse_lower(from, epoch, out);
@@ -154,7 +156,7 @@ impl Node {
         self.freeze(now, epoch);
         // The proposer is given the time to bring it to an end.
         self.propose_after = self.propose_after.max(now + self.config.heartbeat * 2);
-        self.persist_register(Then::Promised { to: from, epoch, accepted }, out);
+        self.persist_register(Then::Promised { to: from, epoch, accepted, counts }, out);
     }
 
     /// A proposer asks for acceptance.
@@ -163,7 +165,9 @@ impl Node {
         if epoch.server != from || self.register.standing == Standing::Amnesiac {
             return;
         }
-        if epoch == self.register.accepted_epoch() {
+        // Given again only while no higher promise stands: a view that was learnt with a higher promise was never
+        // accepted here, and must not become chosen by a late repetition.
+        if epoch == self.register.accepted_epoch() && epoch == self.register.promised {
             if self.durable_register.as_ref().is_some_and(|durable| durable.accepted_epoch() == epoch) {
                 out.send(from, Message::Accepted { epoch });
             }
