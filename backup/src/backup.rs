@@ -14,8 +14,6 @@ enum Phase {
     AwaitsCut,
     /// Its log is a prefix of the primary's: whatever is durable here is confirmed.
     Works,
-    /// It differs from the primary: it confirms nothing more in this epoch.
-    Differs,
 }
 
 /// The epoch in which a copy works.
@@ -45,12 +43,14 @@ pub struct Backup {
     me: Member,
     replica: Replica,
     work: Option<Work>,
+    /// It differs from a primary: it confirms nothing more in this run, and is given up once it is out of the view.
+    differs: bool,
 }
 
 impl Backup {
     /// A copy that works in no epoch yet.
     pub fn new(me: Member, replica: Replica) -> Self {
-        Self { me, replica, work: None }
+        Self { me, replica, work: None, differs: false }
     }
 
     /// The copy.
@@ -65,12 +65,12 @@ impl Backup {
 
     /// The epoch in which it takes entries.
     pub fn works_in(&self) -> Option<Epoch> {
-        self.work.filter(|work| work.phase == Phase::Works).map(|work| work.epoch)
+        self.work.filter(|work| work.phase == Phase::Works && !self.differs).map(|work| work.epoch)
     }
 
     /// Whether it found that it differs from its primary.
     pub fn differs(&self) -> bool {
-        self.work.is_some_and(|work| work.phase == Phase::Differs)
+        self.differs
     }
 
     /// From a promise of `epoch` on: takes nothing of a lower one. What is on its way to disk then is discarded as far
@@ -84,6 +84,9 @@ impl Backup {
     /// Begins an epoch, whose view is stored: says where the log ends. Once begun it is not begun again within a run, so
     /// that nothing can be cut a second time; a repeated call tells the primary how far this copy is.
     pub fn start_epoch(&mut self, epoch: Epoch, out: &mut Outbox) {
+        if self.differs {
+            return;
+        }
         match self.work {
             Some(work) if work.epoch == epoch => match work.phase {
                 Phase::AwaitsCut => {}
@@ -91,7 +94,6 @@ impl Backup {
                     out.send(epoch.server, Message::Gap { epoch, end: self.replica.log().end_position() });
                     return;
                 }
-                Phase::Differs => return,
             },
             Some(_) | None => {
                 self.work = Some(Work { epoch, phase: Phase::AwaitsCut, commit_index: self.replica.applied_index() });
@@ -148,9 +150,11 @@ impl Backup {
         let Some(work) = self.work.as_mut().filter(|work| work.epoch == epoch) else {
             return Prepared::NotStarted;
         };
+        if self.differs {
+            return Prepared::Differs;
+        }
         match work.phase {
             Phase::AwaitsCut => return Prepared::NotStarted,
-            Phase::Differs => return Prepared::Differs,
             Phase::Works => {}
         }
         let log = self.replica.log();
@@ -193,7 +197,7 @@ impl Backup {
     }
 
     fn differ(&mut self, epoch: Epoch, own: Position, out: &mut Outbox) -> Prepared {
-        self.work.as_mut().expect("only a working copy differs").phase = Phase::Differs;
+        self.differs = true;
         out.tell(Note::Diverged { server: self.me.server, index: own.index, what: "the chain hash of the log" });
         out.send(epoch.server, Message::Diverged { epoch, index: own.index, own: own.hash });
         Prepared::Differs
@@ -202,9 +206,7 @@ impl Backup {
     /// The primary of this epoch found that this copy differs: it confirms nothing more, and is given up once it is out of
     /// the view.
     pub fn told_to_differ(&mut self, epoch: Epoch) {
-        if let Some(work) = self.work.as_mut().filter(|work| work.epoch == epoch) {
-            work.phase = Phase::Differs;
-        }
+        self.differs |= self.work.is_some_and(|work| work.epoch == epoch);
     }
 
     /// Takes the news that a write of the log is durable; false where it was none of this copy's.

@@ -150,10 +150,10 @@ impl Node {
             | Message::Echo { .. }
             | Message::Idle { .. }
             | Message::NothingHigher { .. }) => {
-                if let (Role::Copy(backup), Message::Diverged { epoch, .. }) = (&mut self.role, &for_primary)
+                if let Message::Diverged { epoch, .. } = &for_primary
                     && epoch.run == from.run
                 {
-                    backup.told_to_differ(*epoch);
+                    self.told_to_differ(*epoch, out);
                 }
                 if current {
                     self.answered_as_primary(now, from, for_primary, out);

@@ -248,4 +248,17 @@ impl Node {
             self.recovering = false;
         }
     }
+
+    /// The primary found that this copy differs. One that is out of the view gives up its store at once; a member stays
+    /// what it is until it was put out, for several that gave theirs up could take the last good data with them.
+    pub(crate) fn told_to_differ(&mut self, epoch: Epoch, out: &mut Outbox) {
+        let me = self.me();
+        let Role::Copy(backup) = &mut self.role else { return };
+        backup.told_to_differ(epoch);
+        let out_of_view = self.register.accepted.as_ref().is_some_and(|view| view.epoch == epoch && !view.has(me));
+        if backup.differs() && out_of_view {
+            let what = format!("the primary of epoch {epoch} found that this copy differs from its own");
+            self.halt(Cause::Irreconcilable { what }, None, out);
+        }
+    }
 }
