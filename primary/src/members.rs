@@ -57,10 +57,12 @@ impl Primary {
         if self.hand_over.is_some() {
             return None;
         }
-        let faults: Vec<(Member, Fault)> = self
+        let mut faults: Vec<(Member, Fault)> = self
             .others()
             .filter_map(|(member, _)| self.fault(member, proven, setting).map(|fault| (member, fault)))
             .collect();
+        // Where not all may go, the dead go first.
+        faults.sort_by_key(|(_, fault)| *fault != Fault::ProvenDead);
         let add = self.caught_up(setting);
         let floor = setting.config.constants.min_copies;
         let members = self.view.in_sync.len();

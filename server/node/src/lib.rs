@@ -37,5 +37,6 @@ mod reporting;
 mod requests;
 mod ticking;
 mod voting;
+mod waiting;
 
 pub use node::Node;

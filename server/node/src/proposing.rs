@@ -38,7 +38,10 @@ pub(crate) enum Purpose {
     /// The first view of a cluster.
     Found,
     /// A member takes over.
-    TakeOver,
+    TakeOver {
+        /// Whether the primary told it to.
+        handed_over: bool,
+    },
     /// The primary goes on, with these members changed.
     GoOn(Derivation),
 }
@@ -219,7 +222,7 @@ impl Node {
     }
 
     /// The newest view that anyone showed.
-    fn newest_view(&self) -> Option<&View> {
+    pub(crate) fn newest_view(&self) -> Option<&View> {
         let shown = self.inquiry.iter().flat_map(|inquiry| inquiry.answers.values());
         let shown = shown.filter_map(|answered| answered.testimony.register.as_ref()?.accepted.as_ref());
         shown.chain(self.register.accepted.as_ref()).max_by_key(|view| view.epoch)
@@ -276,7 +279,8 @@ impl Node {
             }
         }
         self.defer_until = None;
-        self.attempt(now, Purpose::TakeOver, format!("server {lost} leads no more"), out);
+        let purpose = Purpose::TakeOver { handed_over: false };
+        self.attempt(now, purpose, format!("server {lost} leads no more"), out);
     }
 
     /// Why the primary should propose; `None` where all is well.
@@ -323,7 +327,8 @@ impl Node {
         let works = matches!(&self.role, Role::Copy(backup) if backup.works_in() == Some(epoch));
         let right = to_run == self.run() && epoch.server == from.server && epoch == self.register.promised;
         if right && works && self.may_propose() {
-            self.attempt(now, Purpose::TakeOver, format!("server {} handed over", from.server), out);
+            let purpose = Purpose::TakeOver { handed_over: true };
+            self.attempt(now, purpose, format!("server {} handed over", from.server), out);
         }
     }
 
@@ -335,7 +340,12 @@ impl Node {
         assert!(self.register.promise(epoch), "an epoch above every one seen");
         self.freeze(now, epoch);
         // Those who may not vote promise to freeze all the same, and stay members by it.
-        let awaited = self.inquiry.take().map(|inquiry| inquiry.answers.into_keys().collect()).unwrap_or_default();
+        // Where nobody was asked, the place being handed over, the members are the ones to wait for.
+        let members = || accepted.iter().flat_map(|view| &view.in_sync).map(|member| member.server).collect();
+        let awaited = match (&purpose, self.inquiry.take()) {
+            (Purpose::TakeOver { handed_over: true }, _) | (_, None) => members(),
+            (_, Some(inquiry)) => inquiry.answers.into_keys().collect(),
+        };
         let deadline = now + self.config.suspicion;
         self.attempt = Some(Attempt { proposal: Proposal::new(epoch, deadline), purpose, awaited, reason });
         self.persist_register(Then::OwnPromise { epoch, accepted }, out);
@@ -429,7 +439,7 @@ impl Node {
         let derivation = match &attempt.purpose {
             Purpose::GoOn(derivation) => derivation.clone(),
             Purpose::Found => Derivation::Found { members: self.founding_members() },
-            Purpose::TakeOver => Derivation::TakeOver {
+            Purpose::TakeOver { .. } => Derivation::TakeOver {
                 candidate: me,
                 promised: attempt.proposal.promised_members(),
                 kept_first: self.peers.last_connected_first(),

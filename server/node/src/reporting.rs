@@ -1,7 +1,7 @@
 //! What a node says of itself to people.
 
 use heirloom_proto::status::{RoleName, Status};
-use heirloom_proto::{Digest, Epoch, LogIndex, QuorumRule, ServerId, Standing, Time, Version};
+use heirloom_proto::{Digest, Epoch, LogIndex, ServerId, Time, Version};
 
 use crate::node::{Node, Role};
 
@@ -69,55 +69,6 @@ impl Node {
             sessions: replica.map_or(0, |replica| replica.sessions().len() as u64),
             lease: lease.filter(|until| *until > now).map(|until| until.since(now).min(full)),
             waits_for: self.waits_for(now),
-        }
-    }
-
-    /// What it waits for, where a person may want to know.
-    fn waits_for(&self, now: Time) -> Option<String> {
-        let missing: Vec<String> =
-            self.others().filter(|server| !self.peers.is_connected(*server)).map(|server| server.to_string()).collect();
-        let missing = missing.join(", ");
-        if self.cluster().is_none() {
-            return Some(if missing.is_empty() {
-                "the other servers, to found or join a cluster".to_owned()
-            } else {
-                format!("server {missing}: a cluster is founded when all servers have answered")
-            });
-        }
-        match &self.role {
-            Role::Primary(primary) if !primary.serves() => Some(if missing.is_empty() {
-                "the start of its epoch".to_owned()
-            } else {
-                format!("the start of its epoch, or a quorum; not connected: server {missing}")
-            }),
-            Role::Primary(primary) => primary.waits_for_members(self.setting(now, &self.excused())).map(|members| {
-                let members: Vec<String> = members.iter().map(ToString::to_string).collect();
-                let members = members.join(", ");
-                if self.config.constants.quorum == QuorumRule::Survivors {
-                    format!(
-                        "server {members}, which confirms nothing and is not proven dead: silence is no proof. If it is off, \
-                         say `heirloom fence {members} --it-is-off`"
-                    )
-                } else {
-                    format!("server {members}, which confirms nothing; it takes a quorum, or another copy, to go on without")
-                }
-            }),
-            Role::Witness | Role::Over => None,
-            Role::Copy(_) if self.hears(now).is_some() => None,
-            Role::Copy(_) if self.recovering && !self.last_standing => Some(format!(
-                "server {missing}, which may hold newer writes. If it is lost for good, stop this server and run \
-                 `heirloom recover --data-dir DIR --accept-losing-newer-writes`"
-            )),
-            Role::Copy(_) if self.register.standing == Standing::Amnesiac => Some(format!(
-                "all other servers, for its own register was lost; not connected: server {missing}. If two registers \
-                 are lost for good, run `heirloom recover` on the server with the newest data"
-            )),
-            Role::Copy(_) if self.config.constants.quorum == QuorumRule::Survivors => Some(format!(
-                "server {missing}, or proof that it is dead: silence is none. If it is off, say \
-                 `heirloom fence {missing} --it-is-off`"
-            )),
-            Role::Copy(_) if missing.is_empty() => Some("a primary".to_owned()),
-            Role::Copy(_) => Some(format!("a primary, for which it takes a quorum; not connected: server {missing}")),
         }
     }
 }

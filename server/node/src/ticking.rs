@@ -1,6 +1,6 @@
 //! What happens by the clock: heartbeats, patience running out, questions asked again.
 
-use heirloom_proto::{Message, Outbox, ServerId, Standing, Time};
+use heirloom_proto::{Message, Outbox, QuorumRule, ServerId, Standing, Time};
 
 use crate::node::{Node, Role};
 
@@ -114,8 +114,14 @@ impl Node {
         let missed: Vec<ServerId> = match &self.role {
             Role::Over | Role::Witness => Vec::new(),
             Role::Copy(_) => {
-                let lost = self.register.accepted.as_ref().map(|view| view.primary);
-                lost.filter(|_| self.hears(now).is_none()).into_iter().collect()
+                if self.hears(now).is_some() {
+                    Vec::new()
+                } else if self.config.constants.quorum == QuorumRule::Survivors {
+                    // Whoever is not there is missed in the quorum, whether it led or not.
+                    self.others().collect()
+                } else {
+                    self.register.accepted.as_ref().map(|view| view.primary).into_iter().collect()
+                }
             }
             Role::Primary(primary) => primary.view().in_sync.iter().map(|member| member.server).collect(),
         };

@@ -172,6 +172,7 @@ fn a_planned_hand_over_loses_nothing_and_waits_for_nothing() {
     let before = world.now;
     assert_eq!(world.request(Request::Promote(id(2))), Ok(Response::Promoted { primary: id(2) }));
     world.run_until("the new primary", |world| world.primary() == Some(id(2)));
+    assert_eq!(world.members(), [0, 1, 2], "the old primary is a member of the new view");
     assert!(world.now.since(before) < Duration::from_millis(200), "took {:?}", world.now.since(before));
     assert_eq!(world.halts, [(id(0), Cause::Deposed)]);
     world.run_until("all are members", World::all_are_members);
@@ -368,4 +369,32 @@ fn an_emptied_server_confirms_no_read() {
     world.start(id(2));
     world.run_for(Duration::from_secs(3));
     assert_eq!(world.answer(stale), None, "a read was confirmed by a server that forgot what it promised");
+}
+
+#[test]
+fn what_a_server_waits_for_names_the_server_that_is_missing() {
+    // Two servers, the primary stopped: its streams stand, and yet it is the one that is missing.
+    let mut world = World::started(2, 0);
+    world.pause(id(0));
+    world.run_for(Duration::from_secs(2));
+    let waits_for = world.status(id(1)).waits_for.unwrap_or_default();
+    assert!(waits_for.contains("server 0") && waits_for.contains("fence 0 --it-is-off"), "{waits_for}");
+
+    // Three servers, two of them gone: the primary says that it lacks a quorum.
+    let mut world = World::started(3, 0);
+    world.kill(id(1));
+    world.kill(id(2));
+    world.run_for(Duration::from_secs(2));
+    let waits_for = world.status(id(0)).waits_for.unwrap_or_default();
+    assert!(waits_for.contains("quorum"), "{waits_for}");
+
+    // With a witness there is a quorum, but the only server that has the newest data is gone.
+    let mut world = World::started(2, 1);
+    world.kill(id(1));
+    world.run_until("it goes on alone", |world| world.members() == [0]);
+    world.kill(id(0));
+    world.start(id(1));
+    world.run_for(Duration::from_secs(2));
+    let waits_for = world.status(id(1)).waits_for.unwrap_or_default();
+    assert!(waits_for.contains("server 0, which holds newer writes"), "{waits_for}");
 }

@@ -1,0 +1,104 @@
+//! What a server waits for, in words that name the way out.
+
+use heirloom_proto::{QuorumRule, ServerId, Standing, Time};
+
+use crate::node::{Node, Role};
+
+const RECOVER: &str = "`heirloom recover --data-dir DIR --accept-losing-newer-writes`";
+
+impl Node {
+    /// What it waits for, where a person may want to know; `None` where all is well.
+    pub(crate) fn waits_for(&self, now: Time) -> Option<String> {
+        let missing = self.missing(now);
+        if self.cluster().is_none() {
+            return Some(if missing.is_empty() {
+                "the other servers, to found or join a cluster".to_owned()
+            } else {
+                format!("{}: a cluster is founded when all servers have answered", list(&missing))
+            });
+        }
+        match &self.role {
+            Role::Primary(primary) => {
+                let silent = primary.waits_for_members(self.setting(now, &self.excused()));
+                match silent {
+                    Some(silent) => Some(self.waits_for_members(&silent)),
+                    None if primary.serves() => None,
+                    None if missing.is_empty() => Some("the start of its epoch".to_owned()),
+                    None => Some(format!("the start of its epoch; no word from {}", list(&missing))),
+                }
+            }
+            Role::Copy(_) if self.hears(now).is_some() => None,
+            Role::Copy(_) => Some(self.waits_for_primary(&missing)),
+            Role::Witness | Role::Over => None,
+        }
+    }
+
+    /// The other servers that give no sign of life.
+    fn missing(&self, now: Time) -> Vec<ServerId> {
+        let silent = |server: &ServerId| {
+            !self.peers.is_connected(*server) || !self.peers.heard_within(now, *server, self.config.suspicion * 2)
+        };
+        self.others().filter(silent).collect()
+    }
+
+    fn waits_for_members(&self, silent: &[ServerId]) -> String {
+        let servers = list(silent);
+        match self.config.constants.quorum {
+            QuorumRule::Survivors => format!(
+                "{servers}, silent and not proven dead: silence is no proof. If it is off, say {}",
+                fence(silent)
+            ),
+            QuorumRule::Majority => {
+                format!("{servers}, silent; to go on without, it takes a quorum of the voters and enough copies")
+            }
+        }
+    }
+
+    fn waits_for_primary(&self, missing: &[ServerId]) -> String {
+        let servers = list(missing);
+        if self.recovering && !self.last_standing {
+            return format!(
+                "{servers}, which may hold newer writes. If it is lost for good, stop this server and run {RECOVER}"
+            );
+        }
+        if self.register.standing == Standing::Amnesiac {
+            return format!(
+                "all other servers, for its own register was lost; no word from {servers}. If they are lost for good, run \
+                 {RECOVER} where the newest data is"
+            );
+        }
+        // Members of the newest view alone may lead; where none of them answers nobody here can.
+        if let Some(view) = self.newest_view().filter(|view| !view.has(self.me())) {
+            let members: Vec<ServerId> = view.in_sync.iter().map(|member| member.server).collect();
+            if members.iter().all(|server| missing.contains(server)) {
+                let members = list(&members);
+                return format!(
+                    "{members}, which holds newer writes. If it is lost for good, stop this server and run {RECOVER}"
+                );
+            }
+        }
+        match self.config.constants.quorum {
+            QuorumRule::Survivors => {
+                format!("{servers}, or proof that it is dead: silence is none. If it is off, say {}", fence(missing))
+            }
+            QuorumRule::Majority if missing.is_empty() => "a primary".to_owned(),
+            QuorumRule::Majority => format!("a primary, for which it takes a quorum; no word from {servers}"),
+        }
+    }
+}
+
+fn list(servers: &[ServerId]) -> String {
+    match servers {
+        [] => "the other server".to_owned(),
+        [one] => format!("server {one}"),
+        more => {
+            let ids: Vec<String> = more.iter().map(ToString::to_string).collect();
+            format!("servers {}", ids.join(", "))
+        }
+    }
+}
+
+fn fence(servers: &[ServerId]) -> String {
+    let ids: Vec<String> = servers.iter().map(|server| format!("`heirloom fence {server} --it-is-off`")).collect();
+    if ids.is_empty() { "`heirloom fence ID --it-is-off`".to_owned() } else { ids.join(" or ") }
+}
