@@ -77,13 +77,14 @@ impl Constants {
     ///
     /// **Errors:** one sentence that says what is so and what to do.
     pub fn check(&self) -> Result<(), String> {
-        let data = self.data_servers().count();
         let voters = self.voters.len();
-        if voters == 0 || data == 0 {
-            return Err("--cluster names no data server: name at least one address without witness@".to_owned());
-        }
+        // First, for only so many have ids.
         if voters > SERVERS_MAX {
             return Err(format!("--cluster names {voters} servers: use at most {SERVERS_MAX}"));
+        }
+        let data = self.data_servers().count();
+        if voters == 0 || data == 0 {
+            return Err("--cluster names no data server: name at least one address without witness@".to_owned());
         }
         if self.quorum == QuorumRule::Survivors && voters != 2 {
             return Err(format!(
@@ -147,12 +148,11 @@ impl NodeConfig {
         if self.heartbeat.is_zero() {
             return Err("--heartbeat 0 would never pause: use at least 1ms".to_owned());
         }
-        if self.suspicion < self.heartbeat * 2 {
+        let suspicion_min = self.heartbeat.saturating_mul(2);
+        if self.suspicion < suspicion_min {
             return Err(format!(
-                "--suspicion {:?} is less than two heartbeats of {:?}: use at least {:?}",
-                self.suspicion,
-                self.heartbeat,
-                self.heartbeat * 2
+                "--suspicion {:?} is less than two heartbeats of {:?}: use at least {suspicion_min:?}",
+                self.suspicion, self.heartbeat,
             ));
         }
         Ok(())

@@ -3,12 +3,12 @@
 //! Silence is never proof. A refused connection is one where this run had shaken hands with that very run at that very
 //! address before, and nothing between can have refused in its place; so is the word of the fencing command.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::process::Stdio;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use heirloom_proto::{Event, Peer, RunId, ServerId};
 use tokio::net::TcpStream;
@@ -26,6 +26,10 @@ const CONNECT_PAUSES: [Duration; 4] =
     [Duration::from_millis(1), Duration::from_millis(4), Duration::from_millis(10), Duration::from_millis(25)];
 /// How long the fencing command may take.
 const FENCE_TIME_MAX: Duration = Duration::from_secs(30);
+/// The pause after a fencing command that failed; it doubles with each further one.
+const FENCE_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// The longest such pause.
+const FENCE_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Probes for one life after the other.
 #[derive(Debug)]
@@ -36,7 +40,35 @@ pub(crate) struct Prober {
     inputs: Option<mpsc::Sender<Input>>,
     /// By server: what its fencer is asked.
     fencers: BTreeMap<ServerId, watch::Sender<Option<Wanted>>>,
+    /// By server: when its fencing command may be run again. Outlives a life, as the server's power switch does.
+    pauses: BTreeMap<ServerId, Arc<Mutex<Pause>>>,
+    /// By server: to which runs of it a stream stands.
+    streams: watch::Sender<BTreeMap<ServerId, BTreeSet<RunId>>>,
     tasks: JoinSet<()>,
+}
+
+/// The pause after failing commands: what failed a moment ago is likely to fail again, and each attempt may cost somebody
+/// a power cycle.
+#[derive(Debug, Default)]
+struct Pause {
+    failures: u32,
+    until: Option<Instant>,
+}
+
+impl Pause {
+    fn is_on(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
+
+    fn note(&mut self, succeeded: bool, now: Instant) {
+        if succeeded {
+            *self = Self::default();
+            return;
+        }
+        let pause = FENCE_PAUSE_MIN.saturating_mul(2_u32.saturating_pow(self.failures)).min(FENCE_PAUSE_MAX);
+        self.failures = self.failures.saturating_add(1);
+        self.until = Some(now + pause);
+    }
 }
 
 /// One probe.
@@ -56,8 +88,9 @@ impl Wanted {
 impl Prober {
     /// A prober that has shaken hands with nobody.
     pub(crate) fn new(settings: Arc<Settings>) -> Self {
-        let (shaken, fencers) = (BTreeMap::new(), BTreeMap::new());
-        Self { settings, shaken, inputs: None, fencers, tasks: JoinSet::new() }
+        let (shaken, fencers, pauses) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (streams, _) = watch::channel(BTreeMap::new());
+        Self { settings, shaken, inputs: None, fencers, pauses, streams, tasks: JoinSet::new() }
     }
 
     /// A life begins, to which answers go.
@@ -70,6 +103,7 @@ impl Prober {
         self.inputs = None;
         self.shaken.clear();
         self.fencers.clear();
+        self.streams.send_replace(BTreeMap::new());
         self.tasks.abort_all();
     }
 
@@ -78,8 +112,20 @@ impl Prober {
         self.shaken.insert(peer.server, (peer.run, address));
     }
 
-    /// Finds out, aside, and reports to the driver.
-    pub(crate) fn probe(&mut self, server: ServerId, run: RunId, probe: u64) {
+    /// To these runs of a server a stream stands: they are not fenced.
+    pub(crate) fn streams_stand(&mut self, server: ServerId, runs: BTreeSet<RunId>) {
+        self.streams.send_if_modified(|streams| {
+            if streams.get(&server) != Some(&runs) {
+                streams.insert(server, runs);
+            }
+            // Looked up when it matters; nobody waits for it.
+            false
+        });
+    }
+
+    /// Finds out, aside, and reports to the driver. The fencing command is run only where `may_fence` says so: what else is
+    /// tried costs the server nothing.
+    pub(crate) fn probe(&mut self, server: ServerId, run: RunId, probe: u64, may_fence: bool) {
         while self.tasks.try_join_next().is_some() {}
         let Some(inputs) = self.inputs.clone() else { return };
         let wanted = Wanted { server, run, probe };
@@ -89,7 +135,8 @@ impl Prober {
             .filter(|(shaken, _)| *shaken == run)
             .map(|(_, address)| *address)
             .filter(|address| address.ip().to_canonical().is_loopback() || self.settings.trust_connection_refused);
-        let fencer = self.settings.fence_command.clone().map(|command| self.fencer(server, command, inputs.clone()));
+        let command = self.settings.fence_command.clone().filter(|_| may_fence);
+        let fencer = command.map(|command| self.fencer(server, command, inputs.clone()));
         self.tasks.spawn(async move {
             let refused = match address {
                 Some(address) => refuses(address).await,
@@ -117,11 +164,13 @@ impl Prober {
         inputs: mpsc::Sender<Input>,
     ) -> watch::Sender<Option<Wanted>> {
         let address = self.settings.address(server).map(ToString::to_string).unwrap_or_default();
-        let tasks = &mut self.tasks;
+        let (tasks, pauses, streams) = (&mut self.tasks, &mut self.pauses, &self.streams);
         let fencer = self.fencers.entry(server).or_insert_with(|| {
-            let (sender, wanted) = watch::channel(None);
-            tasks.spawn(fence_on_demand(sender.clone(), wanted, command, address, inputs));
-            sender
+            let (mailbox, asked) = watch::channel(None);
+            let (pause, streams) = (pauses.entry(server).or_default().clone(), streams.subscribe());
+            let fencer = Fencer { mailbox: mailbox.clone(), command, address, pause, streams, inputs };
+            tasks.spawn(fencer.fence_on_demand(asked));
+            mailbox
         });
         fencer.clone()
     }
@@ -141,30 +190,67 @@ async fn refuses(address: SocketAddr) -> bool {
     false
 }
 
-async fn fence_on_demand(
+/// What runs the command for one server, one at a time.
+struct Fencer {
     mailbox: watch::Sender<Option<Wanted>>,
-    mut asked: watch::Receiver<Option<Wanted>>,
     command: String,
     address: String,
+    pause: Arc<Mutex<Pause>>,
+    streams: watch::Receiver<BTreeMap<ServerId, BTreeSet<RunId>>>,
     inputs: mpsc::Sender<Input>,
-) {
-    while asked.changed().await.is_ok() {
-        // Taken out, so that a later probe does not count it as still waiting; which is no news to anybody.
-        let mut taken = None;
-        mailbox.send_if_modified(|waiting| {
-            taken = waiting.take();
-            false
-        });
-        let Some(wanted) = taken else { continue };
-        let dead = fence(&command, &address, wanted.server, wanted.run).await;
-        if inputs.send(wanted.answer(dead)).await.is_err() {
-            return;
+}
+
+impl Fencer {
+    async fn fence_on_demand(self, mut asked: watch::Receiver<Option<Wanted>>) {
+        while asked.changed().await.is_ok() {
+            // Taken out, so that a later probe does not count it as still waiting; which is no news to anybody.
+            let mut taken = None;
+            self.mailbox.send_if_modified(|waiting| {
+                taken = waiting.take();
+                false
+            });
+            let Some(wanted) = taken else { continue };
+            let dead = self.may_run(wanted) && self.run(wanted).await;
+            if self.inputs.send(wanted.answer(dead)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Whether the command may be run for this probe *now*: it may have waited for another one, and its server may have
+    /// come back meanwhile.
+    fn may_run(&self, wanted: Wanted) -> bool {
+        let stands = self.streams.borrow().get(&wanted.server).is_some_and(|runs| runs.contains(&wanted.run));
+        if stands {
+            tracing::info!(server = %wanted.server, run = %wanted.run, "not fenced: it is connected again");
+        }
+        !stands && !self.pause.lock().unwrap_or_else(PoisonError::into_inner).is_on(Instant::now())
+    }
+
+    async fn run(&self, wanted: Wanted) -> bool {
+        let dead = fence(&self.command, &self.address, wanted.server, wanted.run, FENCE_TIME_MAX).await;
+        self.pause.lock().unwrap_or_else(PoisonError::into_inner).note(dead, Instant::now());
+        dead
+    }
+}
+
+/// A command under way. Dropped before it has ended it is killed with all that it has started, so that none of it is at
+/// work when the next one begins.
+struct Running(tokio::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Until it is waited for, and so has an id here, its group can't be anybody else's.
+        let group = self.0.id().and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?));
+        if let Some(group) = group {
+            // Fails only where all have ended.
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
     }
 }
 
 /// Runs the fencing command; true where it says that the server is off.
-async fn fence(command: &str, address: &str, server: ServerId, run: RunId) -> bool {
+async fn fence(command: &str, address: &str, server: ServerId, run: RunId, time_max: Duration) -> bool {
     tracing::info!(%server, %run, "fencing: {command}");
     let child = tokio::process::Command::new("sh")
         .arg("-c")
@@ -175,20 +261,27 @@ async fn fence(command: &str, address: &str, server: ServerId, run: RunId) -> bo
         .stdin(Stdio::null())
         // Standard output is for answers, and a server gives none there.
         .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .status();
-    match tokio::time::timeout(FENCE_TIME_MAX, child).await {
+        .process_group(0)
+        .spawn();
+    let mut child = match child {
+        Ok(child) => Running(child),
+        Err(error) => {
+            tracing::warn!(%server, "the fencing command could not be run: {error}");
+            return false;
+        }
+    };
+    match tokio::time::timeout(time_max, child.0.wait()).await {
         Ok(Ok(status)) if status.success() => true,
         Ok(Ok(status)) => {
             tracing::warn!(%server, "the fencing command ended with {status}: no proof that the server is off");
             false
         }
         Ok(Err(error)) => {
-            tracing::warn!(%server, "the fencing command could not be run: {error}");
+            tracing::warn!(%server, "the fencing command could not be waited for: {error}");
             false
         }
         Err(_) => {
-            tracing::warn!(%server, "the fencing command took longer than {FENCE_TIME_MAX:?} and was ended");
+            tracing::warn!(%server, "the fencing command took longer than {time_max:?} and was ended");
             false
         }
     }

@@ -57,6 +57,14 @@ pub(crate) struct Replied {
 }
 
 impl Reply {
+    /// Whether nobody waits for the answer any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        match self {
+            Self::Call(slot) => slot.is_closed(),
+            Self::Stream { answers, .. } => answers.is_closed(),
+        }
+    }
+
     /// Answers.
     pub(crate) fn send(self, result: Result<Response, Refusal>) {
         match self {

@@ -9,15 +9,24 @@ use super::Reply;
 
 /// How many callers wait at most: those whom the core lets wait, and as many again whose entries are on their way.
 const CALLERS_MAX: usize = 2 * WAITING_REQUESTS_MAX;
+/// How many operators wait at most. They have room of their own, for what ends an outage is their word, and an outage is
+/// when all other room is taken.
+const OPERATORS_MAX: usize = 64;
+/// While there is no room, how many callers come before those who have gone are looked for again: a look at all of them
+/// for each would be quadratic.
+const ARRIVALS_BETWEEN_LOOKS: usize = CALLERS_MAX / 16;
 
-/// The waiting callers of one life, by token.
+/// The waiting callers, over all lives of a process.
 ///
-/// **Invariants:** a token is given out once in a process; there are at most [`CALLERS_MAX`] callers.
+/// **Invariants:** a token is given out once in a process; at most [`CALLERS_MAX`] clients and [`OPERATORS_MAX`]
+/// operators wait.
 #[derive(Debug, Default)]
 pub(crate) struct Callers {
-    waiting: HashMap<Token, Caller>,
+    clients: HashMap<Token, Caller>,
+    operators: HashMap<Token, Caller>,
     changes: usize,
     next: u64,
+    arrivals_before_look: usize,
 }
 
 #[derive(Debug)]
@@ -30,29 +39,59 @@ struct Caller {
 impl Callers {
     /// Lets a caller wait; refuses it at once where too many do.
     pub(crate) fn wait(&mut self, request: &Request, reply: Reply) -> Option<Token> {
-        if self.waiting.len() >= CALLERS_MAX {
+        let (changes, operator) = match request {
+            Request::OpenSession | Request::CloseSession(_) | Request::Change { .. } => (true, false),
+            Request::Read { .. } => (false, false),
+            Request::Promote(_) | Request::Fence(_) => (false, true),
+        };
+        if !(if operator { self.room_for_operator() } else { self.room_for_client() }) {
             reply.send(Err(Refusal::Overloaded));
             return None;
         }
-        let changes = match request {
-            Request::OpenSession | Request::CloseSession(_) | Request::Change { .. } => true,
-            Request::Read { .. } | Request::Promote(_) | Request::Fence(_) => false,
-        };
         let token = Token(self.next);
         self.next += 1;
         self.changes += usize::from(changes);
-        self.waiting.insert(token, Caller { reply, changes });
+        let waiting = if operator { &mut self.operators } else { &mut self.clients };
+        waiting.insert(token, Caller { reply, changes });
         Some(token)
+    }
+
+    fn room_for_operator(&mut self) -> bool {
+        if self.operators.len() >= OPERATORS_MAX {
+            self.operators.retain(|_, caller| !caller.reply.is_closed());
+        }
+        self.operators.len() < OPERATORS_MAX
+    }
+
+    /// Where there is none, those make it who have gone: in an outage every caller ends its patience some time, while the
+    /// node goes on holding the request.
+    fn room_for_client(&mut self) -> bool {
+        if self.clients.len() < CALLERS_MAX {
+            return true;
+        }
+        match self.arrivals_before_look.checked_sub(1) {
+            Some(fewer) => self.arrivals_before_look = fewer,
+            None => {
+                self.arrivals_before_look = ARRIVALS_BETWEEN_LOOKS;
+                let changes = &mut self.changes;
+                self.clients.retain(|_, caller| {
+                    let gone = caller.reply.is_closed();
+                    *changes -= usize::from(gone && caller.changes);
+                    !gone
+                });
+            }
+        }
+        self.clients.len() < CALLERS_MAX
     }
 
     /// Answers a caller.
     pub(crate) fn answer(&mut self, token: Token, result: Result<Response, Refusal>) {
-        match self.waiting.remove(&token) {
+        match self.clients.remove(&token).or_else(|| self.operators.remove(&token)) {
             Some(caller) => {
                 self.changes -= usize::from(caller.changes);
                 caller.reply.send(result);
             }
-            None => tracing::warn!(token = token.0, "the node answered a caller twice"),
+            None => tracing::debug!(token = token.0, "answered, and the caller had gone"),
         }
     }
 
@@ -63,7 +102,7 @@ impl Callers {
 
     /// Lets all go: the node that would have answered is no more. What it had begun may yet be committed by others.
     pub(crate) fn let_go(&mut self) {
-        for (_, caller) in self.waiting.drain() {
+        for (_, caller) in self.clients.drain().chain(self.operators.drain()) {
             let refusal = if caller.changes { Refusal::OutcomeUnknown } else { Refusal::NotPrimary { primary: None } };
             caller.reply.send(Err(refusal));
         }
@@ -92,6 +131,68 @@ mod tests {
         assert_eq!(change_slot.try_recv(), Ok(Err(Refusal::OutcomeUnknown)));
         assert_eq!(read_slot.try_recv(), Ok(Err(Refusal::NotPrimary { primary: None })));
         assert_eq!(callers.changes(), 0);
+    }
+
+    #[test]
+    fn a_token_is_never_given_out_again_in_another_life_either() {
+        let mut callers = Callers::default();
+        let wait = |callers: &mut Callers| {
+            callers.wait(&Request::OpenSession, Reply::Call(oneshot::channel().0)).expect("there is room")
+        };
+        let first = wait(&mut callers);
+        callers.let_go();
+        assert!(wait(&mut callers) > first);
+    }
+
+    /// As many callers as there is room for, of whom the first `gone` have gone.
+    fn full(gone: usize) -> (Callers, Vec<oneshot::Receiver<Result<Response, Refusal>>>) {
+        let mut callers = Callers::default();
+        let mut waiting = Vec::new();
+        for number in 0..CALLERS_MAX {
+            let (reply, slot) = oneshot::channel();
+            callers.wait(&Request::OpenSession, Reply::Call(reply)).expect("there is room");
+            if number >= gone {
+                waiting.push(slot);
+            }
+        }
+        (callers, waiting)
+    }
+
+    fn client(callers: &mut Callers) -> Option<Token> {
+        callers.wait(&Request::OpenSession, Reply::Call(oneshot::channel().0))
+    }
+
+    #[test]
+    fn an_operator_is_heard_where_clients_have_taken_all_room() {
+        let (mut callers, _waiting) = full(0);
+        assert_eq!(client(&mut callers), None);
+        let mut operators = Vec::new();
+        for request in [Request::Fence(ServerId(1)), Request::Promote(ServerId(1))].iter().cycle().take(OPERATORS_MAX) {
+            let (reply, slot) = oneshot::channel();
+            assert!(callers.wait(request, Reply::Call(reply)).is_some());
+            operators.push(slot);
+        }
+        let fence =
+            |callers: &mut Callers| callers.wait(&Request::Fence(ServerId(1)), Reply::Call(oneshot::channel().0));
+        assert_eq!(fence(&mut callers), None, "bounded too");
+        operators.pop();
+        assert!(fence(&mut callers).is_some(), "one has gone");
+    }
+
+    #[test]
+    fn callers_that_have_gone_make_room_and_are_not_looked_for_at_every_arrival() {
+        let (mut callers, mut waiting) = full(2);
+        assert!(client(&mut callers).is_some());
+        assert_eq!(callers.changes(), CALLERS_MAX - 1);
+        let (reply, slot) = oneshot::channel();
+        waiting.push(slot);
+        assert!(callers.wait(&Request::OpenSession, Reply::Call(reply)).is_some());
+        waiting.clear();
+        for _ in 0..ARRIVALS_BETWEEN_LOOKS {
+            assert_eq!(client(&mut callers), None);
+        }
+        assert!(client(&mut callers).is_some());
+        assert_eq!(callers.changes(), 1);
     }
 
     #[test]

@@ -6,12 +6,11 @@ use std::time::Duration;
 use heirloom_node::Node;
 use heirloom_proto::event::Note;
 use heirloom_proto::status::RoleName;
-use heirloom_proto::{Action, Birth, Cause, ClusterId, Durable, Event, Peer, Record, RunId, Ticket, Time};
+use heirloom_proto::{Action, Birth, Cause, ClusterId, Durable, Event, Peer, Record, RunId, ServerId, Ticket, Time};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::callers::Callers;
 use super::{Ask, BATCH_MAX, Driver, Ended, INPUTS_MAX, Place, Report, notes};
 use crate::clock;
 use crate::failure::Failure;
@@ -26,14 +25,41 @@ const FAREWELL_MAX: Duration = Duration::from_millis(500);
 struct Living<'a> {
     driver: &'a mut Driver,
     node: Node,
-    disk: Disk,
+    records: Records,
     life: Arc<Life>,
     pairs: Pairs,
-    callers: Callers,
     /// Identities on their way to disk: with which cluster they name.
     identities: Vec<(Ticket, Option<ClusterId>)>,
     halted: Option<Cause>,
     place_changed: bool,
+}
+
+/// The disk, and where it reports.
+///
+/// **Invariants:** the inputs are closed before the disk is stopped, however this ends: fields are dropped in their order.
+/// A thread of the disk may be waiting for room among them, which nobody makes any more when a life is cut short, and
+/// stopping the disk waits for its threads.
+struct Records {
+    inputs: mpsc::Receiver<Input>,
+    disk: Disk,
+}
+
+impl Records {
+    fn start(store: Store, inputs_in: mpsc::Sender<Input>, inputs: mpsc::Receiver<Input>) -> Self {
+        let disk = Disk::start(store, move |event| {
+            // Waits only where it must, for a start that fails reports on this very thread. An error means that the life
+            // is over, and with it all interest.
+            if let Err(TrySendError::Full(input)) = inputs_in.try_send(Input::Event(event)) {
+                let _ = inputs_in.blocking_send(input);
+            }
+        });
+        Self { inputs, disk }
+    }
+
+    /// Closes the inputs; what is left is the disk, to be stopped.
+    fn close(self) -> Disk {
+        self.disk
+    }
 }
 
 impl Driver {
@@ -43,7 +69,7 @@ impl Driver {
         let birth = Birth { run: RunId(random::number()?), cluster: random::number()? };
         let identity = &durable.identity;
         let me = Peer { server: identity.server, store: identity.store, run: birth.run };
-        let (inputs_in, mut inputs) = mpsc::channel(INPUTS_MAX);
+        let (inputs_in, inputs) = mpsc::channel(INPUTS_MAX);
         let (cluster, _) = watch::channel(identity.cluster.as_ref().map(|(cluster, _)| *cluster));
         let life = Arc::new(Life {
             me,
@@ -54,13 +80,7 @@ impl Driver {
             warned: self.warned.clone(),
         });
         tracing::info!(store = %me.store, run = %me.run, entries = durable.log.len(), "server {} begins a run", me.server);
-        let disk = Disk::start(store, move |event| {
-            // Waits only where it must, for a start that fails reports on this very thread. An error means that the life
-            // is over, and with it all interest.
-            if let Err(TrySendError::Full(input)) = inputs_in.try_send(Input::Event(event)) {
-                let _ = inputs_in.blocking_send(input);
-            }
-        });
+        let records = Records::start(store, inputs_in, inputs);
         let (node, first) = Node::recover(self.settings.node.clone(), birth, durable, clock::now());
         self.prober.begin(life.inputs.clone());
         self.life.send_replace(Some(life.clone()));
@@ -72,21 +92,21 @@ impl Driver {
         let mut living = Living {
             driver: self,
             node,
-            disk,
+            records,
             life,
             pairs: Pairs::default(),
-            callers: Callers::default(),
             identities: Vec::new(),
             halted: None,
             place_changed: true,
         };
         living.perform(first);
         living.flush();
-        let ended = living.until_the_end(&mut inputs).await;
+        let ended = living.until_the_end().await;
 
-        let Living { node, disk, mut callers, .. } = living;
+        let Living { node, records, .. } = living;
         drop(node);
-        callers.let_go();
+        let disk = records.close();
+        self.callers.let_go();
         self.life.send_replace(None);
         self.place.send_replace(Place::UNKNOWN);
         if let Some(report) = &mut self.last_report {
@@ -96,15 +116,13 @@ impl Driver {
         }
         self.prober.end();
         dialling.shutdown().await;
-        // Closed before the disk is stopped: its threads must not wait for a driver that no longer takes reports.
-        drop(inputs);
         self.meanwhile(move || disk.stop()).await?;
         Ok(ended)
     }
 }
 
 impl Living<'_> {
-    async fn until_the_end(&mut self, inputs: &mut mpsc::Receiver<Input>) -> Ended {
+    async fn until_the_end(&mut self) -> Ended {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         let mut asks = Vec::with_capacity(BATCH_MAX);
         let mut stop = self.driver.stop.clone();
@@ -113,14 +131,15 @@ impl Living<'_> {
             if let Some(cause) = self.halted.take() {
                 return Ended::Halted(cause);
             }
-            if farewell.is_some_and(|until| self.callers.changes() == 0 || tokio::time::Instant::now() >= until) {
+            if farewell.is_some_and(|until| self.driver.callers.changes() == 0 || tokio::time::Instant::now() >= until)
+            {
                 return Ended::Stopped;
             }
             let due = self.due();
             // Peers and disk come before clients, so that a flood of requests does not make the primary look dead.
             tokio::select! {
                 biased;
-                _ = inputs.recv_many(&mut batch, BATCH_MAX) => {}
+                _ = self.records.inputs.recv_many(&mut batch, BATCH_MAX) => {}
                 _ = self.driver.asks.recv_many(&mut asks, BATCH_MAX) => {}
                 () = sleep(due) => {}
                 () = sleep_until(farewell) => {}
@@ -132,7 +151,7 @@ impl Living<'_> {
             }
             // Whatever came meanwhile is taken along, so that one sync and one message carry it all.
             while batch.len() < BATCH_MAX
-                && let Ok(input) = inputs.try_recv()
+                && let Ok(input) = self.records.inputs.try_recv()
             {
                 batch.push(input);
             }
@@ -179,21 +198,27 @@ impl Living<'_> {
             Input::Dialled { peer, stream, address, outgoing } => {
                 self.driver.prober.shaken_hands(peer, address);
                 let events = self.pairs.dialled(peer, stream, outgoing);
-                self.step_all(events);
+                self.streams_changed(peer.server, events);
             }
             Input::DialledBroke { server, stream } => {
                 let events = self.pairs.dialled_broke(server, stream);
-                self.step_all(events);
+                self.streams_changed(server, events);
             }
             Input::Accepted { peer, stream, gate } => {
                 let events = self.pairs.accepted(peer, stream, gate);
-                self.step_all(events);
+                self.streams_changed(peer.server, events);
             }
             Input::AcceptedBroke { server, stream } => {
                 let events = self.pairs.accepted_broke(server, stream);
-                self.step_all(events);
+                self.streams_changed(server, events);
             }
         }
+    }
+
+    /// The prober hears of it before the node does, which may ask for a probe at once.
+    fn streams_changed(&mut self, server: ServerId, events: Vec<Event>) {
+        self.driver.prober.streams_stand(server, self.pairs.runs(server));
+        self.step_all(events);
     }
 
     fn take_ask(&mut self, ask: Ask, stopping: bool) {
@@ -202,7 +227,7 @@ impl Living<'_> {
                 reply.send(Err(heirloom_proto::Refusal::NotPrimary { primary: None }));
             }
             Ask::Request { request, reply } => {
-                if let Some(token) = self.callers.wait(&request, reply) {
+                if let Some(token) = self.driver.callers.wait(&request, reply) {
                     notes::log_request(token, &request);
                     self.step(Event::Requested { token, request, at: clock::calendar() });
                 }
@@ -260,13 +285,15 @@ impl Living<'_> {
                 Action::Persist { ticket, record } => self.persist(ticket, record),
                 Action::NoteProgress { confirmed, commit } => {
                     // A note that is lost harms nothing; a disk that does not answer shows with the next record.
-                    let _ = self.disk.note_progress(confirmed, commit);
+                    let _ = self.records.disk.note_progress(confirmed, commit);
                 }
                 Action::Respond { token, result } => {
                     tracing::debug!(token = token.0, ok = result.is_ok(), "answered");
-                    self.callers.answer(token, result);
+                    self.driver.callers.answer(token, result);
                 }
-                Action::Probe { server, run, probe, may_fence: _ } => self.driver.prober.probe(server, run, probe),
+                Action::Probe { server, run, probe, may_fence } => {
+                    self.driver.prober.probe(server, run, probe, may_fence);
+                }
                 Action::Tell(note) => {
                     self.place_changed |=
                         matches!(note, Note::Role { .. } | Note::Serving { .. } | Note::Chosen { .. });
@@ -283,7 +310,7 @@ impl Living<'_> {
         if let Record::Identity(identity) = &record {
             self.identities.push((ticket, identity.cluster.as_ref().map(|(cluster, _)| *cluster)));
         }
-        if let Err(full) = self.disk.persist(ticket, record) {
+        if let Err(full) = self.records.disk.persist(ticket, record) {
             self.halted.get_or_insert_with(|| Cause::Disk { what: full.to_string() });
         }
     }
@@ -299,7 +326,7 @@ impl Living<'_> {
         Report {
             status: self.node.status(now),
             uptime: self.driver.started.elapsed(),
-            disk_bytes: self.disk.disk_bytes(),
+            disk_bytes: self.records.disk.disk_bytes(),
         }
     }
 
@@ -326,5 +353,29 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{DataDir, OsFiles};
+
+    #[test]
+    fn a_life_that_is_cut_short_does_not_wait_for_a_disk_that_waits_for_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut data_dir = DataDir::open(Arc::new(OsFiles), folder.path(), ServerId(0)).expect("opens");
+        let (durable, store) = data_dir.load().expect("blank");
+        let (inputs_in, inputs) = mpsc::channel(1);
+        let full = Input::Event(Event::Nudged);
+        inputs_in.try_send(full).expect("there is room for one");
+        let records = Records::start(store, inputs_in, inputs);
+        records.disk.persist(Ticket(1), Record::Identity(durable.identity)).expect("queued");
+        let (dropped, seen) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            drop(records);
+            dropped.send(())
+        });
+        seen.recv_timeout(Duration::from_secs(20)).expect("dropped");
     }
 }

@@ -22,6 +22,8 @@ use crate::probe::Prober;
 use crate::settings::{Address, Settings};
 use crate::storage::{DataDir, StorageError};
 
+use callers::Callers;
+
 pub(crate) use ask::{Ask, Replied, Reply, Report};
 pub(crate) use place::Place;
 
@@ -42,6 +44,7 @@ pub(crate) struct Driver {
     place: watch::Sender<Place>,
     life: watch::Sender<Option<Arc<Life>>>,
     prober: Prober,
+    callers: Callers,
     warned: Arc<Warned>,
     last_report: Option<Report>,
     started: Instant,
@@ -85,6 +88,7 @@ impl Driver {
             place,
             life,
             prober,
+            callers: Callers::default(),
             warned: Arc::default(),
             last_report: None,
             started: Instant::now(),

@@ -33,7 +33,7 @@ impl Driver {
                 tracing::error!("the log can't be reconciled with the cluster's ({what}): setting the store aside");
                 Ok(Restart::Amnesiac)
             }
-            Cause::Disk { what } => Err(Failure::Disk(what)),
+            Cause::Disk { what } => Err(Failure::of_disk(what)),
             Cause::Misconfigured { what } => Err(Failure::Usage(what)),
         }
     }

@@ -58,7 +58,9 @@ impl Service {
         until: Instant,
     ) -> Option<Result<Response<PromoteResponse>, Status>> {
         let address = &self.desk.servers().get(usize::from(primary.0))?;
-        let mut client = ClusterClient::new(forward::connect(address).await.ok()?);
+        // Nothing was asked yet where the time ends here, which the caller's loop sees by itself.
+        let channel = tokio::time::timeout_at(until, forward::connect(address)).await.ok()?.ok()?;
+        let mut client = ClusterClient::new(channel);
         let request = PromoteRequest { server: u32::from(server.0), redirect: true };
         match tokio::time::timeout_at(until, client.promote(request)).await {
             // Asking twice for the same hand-over is harmless, so what is unavailable is tried again.
@@ -106,8 +108,8 @@ impl Cluster for Service {
         }))
     }
 
-    async fn nudge(&self, _: Request<NudgeRequest>) -> Result<Response<NudgeResponse>, Status> {
-        self.desk.nudge().await;
+    async fn nudge(&self, request: Request<NudgeRequest>) -> Result<Response<NudgeResponse>, Status> {
+        self.desk.nudge(Instant::now() + patience(request.metadata())).await;
         let primary = self.desk.place().borrow().primary;
         Ok(Response::new(NudgeResponse {
             primary: primary.map(|primary| u32::from(primary.0)),

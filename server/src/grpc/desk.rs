@@ -98,10 +98,10 @@ impl Desk {
         report.await.ok()
     }
 
-    /// Hints that the primary is gone.
-    pub(crate) async fn nudge(&self) {
-        // Fails only where the node has stopped, which looks for nobody.
-        let _ = self.asks.send(Ask::Nudge).await;
+    /// Hints that the primary is gone; where the node does not come to take the hint before `until`, it is dropped.
+    pub(crate) async fn nudge(&self, until: Instant) {
+        // Fails also where the node has stopped, which looks for nobody.
+        let _ = timeout_at(until, self.asks.send(Ask::Nudge)).await;
     }
 
     /// Hands a request of a stream to the own node; the answer goes to the stream. False once the node has stopped.
@@ -165,9 +165,13 @@ impl Desk {
                 Err(Patience::Ended) => Attempt::Again,
             };
             match attempt {
+                Attempt::Done(Err(refusal)) if unknown => match after_unknown(&refusal) {
+                    AfterUnknown::AskAgain => {}
+                    AfterUnknown::StaysUnknown => return Err(Refusal::OutcomeUnknown),
+                },
                 Attempt::Done(result) => return result,
                 Attempt::Again => {}
-                Attempt::AgainUnknown => unknown = true,
+                Attempt::AgainUnknown => unknown |= may_take_effect(&request),
             }
             if !self.wait_for_primary(&mut place, &mut pause, until).await {
                 // What an earlier attempt may have done does not become undone by a later one that did nothing.
@@ -185,7 +189,7 @@ impl Desk {
         pause: &mut Duration,
         until: Instant,
     ) -> bool {
-        self.nudge().await;
+        self.nudge(until).await;
         tokio::select! {
             biased;
             () = sleep_until(until) => return false,
@@ -238,6 +242,32 @@ impl Desk {
     }
 }
 
+/// What a refusal is worth where an earlier attempt of the same request may have taken effect.
+enum AfterUnknown {
+    /// It may pass, and an attempt that is carried out tells what became of all.
+    AskAgain,
+    /// No attempt will tell.
+    StaysUnknown,
+}
+
+/// A refusal says that *this* attempt did nothing. To pass it on would tell the caller that the request did nothing, which
+/// an earlier attempt may have belied: its entry may be in the log of a primary that this server lost sight of.
+fn after_unknown(refusal: &Refusal) -> AfterUnknown {
+    match refusal {
+        Refusal::NotPrimary { .. } | Refusal::OutcomeUnknown | Refusal::Overloaded | Refusal::SessionUnknown => {
+            AfterUnknown::AskAgain
+        }
+        Refusal::SessionExpired
+        | Refusal::SequenceAnswered { .. }
+        | Refusal::BadKey { .. }
+        | Refusal::BadValue { .. }
+        | Refusal::BadSequence
+        | Refusal::BadServer { .. }
+        | Refusal::HandOverCalledOff
+        | Refusal::Recovering => AfterUnknown::StaysUnknown,
+    }
+}
+
 /// The caller's patience.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patience {
@@ -260,5 +290,79 @@ pub(crate) fn may_repeat(request: &Request) -> bool {
         Request::Change { id, .. } => id.is_some(),
         Request::OpenSession | Request::CloseSession(_) | Request::Read { .. } => true,
         Request::Promote(_) | Request::Fence(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use heirloom_proto::status::RoleName;
+    use heirloom_proto::{Change, Epoch, LogIndex, RequestId, SessionId, Version};
+
+    use super::*;
+
+    const CHANGED: Response = Response::Changed { version: Version(7), existed: false, copies: 2, epoch: Epoch::NONE };
+
+    fn desk(asks: mpsc::Sender<Ask>) -> Desk {
+        let (_, place) = watch::channel(Place { role: RoleName::Primary, primary: Some(ServerId(0)) });
+        let address = Address { host: "127.0.0.1".to_owned(), port: 1 };
+        Desk::new(ServerId(0), [address].into(), asks, place)
+    }
+
+    fn change() -> Asked {
+        let session = SessionId { opened_at: LogIndex(1), nonce: 2 };
+        let id = Some(RequestId { session, sequence: 1, lowest_unanswered: 1 });
+        let change = Change::Delete { key: Bytes::from_static(b"key") };
+        Asked { request: Request::Change { id, change }, redirect: false }
+    }
+
+    /// What a caller is told where the node gives these answers, one for each attempt, the last one for ever.
+    async fn told(answers: Vec<Result<Response, Refusal>>, patience: Duration) -> Result<Response, Refusal> {
+        let (asks_in, mut asks) = mpsc::channel(8);
+        let (place_in, place) = watch::channel(Place { role: RoleName::Primary, primary: Some(ServerId(0)) });
+        let desk = Desk { place, ..desk(asks_in) };
+        tokio::spawn(async move {
+            let mut answers = answers.into_iter().peekable();
+            while let Some(ask) = asks.recv().await {
+                if let Ask::Request { reply, .. } = ask {
+                    let next = answers.next().expect("the last one stays");
+                    if answers.peek().is_none() {
+                        answers = vec![next.clone()].into_iter().peekable();
+                    }
+                    reply.send(next);
+                }
+            }
+            drop(place_in);
+        });
+        desk.carry_out(change(), Instant::now() + patience).await.map(|answered| answered.response)
+    }
+
+    #[tokio::test]
+    async fn a_refusal_after_an_unknown_outcome_is_not_passed_on_as_not_applied() {
+        for refusal in [Refusal::SessionExpired, Refusal::BadSequence, Refusal::BadValue { bytes_max: 1 }] {
+            let answers = vec![Err(Refusal::OutcomeUnknown), Err(refusal.clone())];
+            assert_eq!(told(answers, PATIENCE).await, Err(Refusal::OutcomeUnknown), "{refusal:?}");
+            assert_eq!(told(vec![Err(refusal.clone())], PATIENCE).await, Err(refusal), "nothing was unknown");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_that_may_pass_is_waited_out_after_an_unknown_outcome() {
+        for refusal in [Refusal::Overloaded, Refusal::SessionUnknown] {
+            let answers = vec![Err(Refusal::OutcomeUnknown), Err(refusal.clone()), Ok(CHANGED)];
+            assert_eq!(told(answers, PATIENCE).await, Ok(CHANGED), "{refusal:?}");
+            let answers = vec![Err(Refusal::OutcomeUnknown), Err(refusal)];
+            assert_eq!(told(answers, Duration::from_millis(100)).await, Err(Refusal::OutcomeUnknown));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hint_that_nobody_takes_is_given_up_with_the_callers_patience() {
+        let (asks_in, _asks) = mpsc::channel(1);
+        asks_in.try_send(Ask::Nudge).expect("there is room for one");
+        let nudge = tokio::time::timeout(PATIENCE, async {
+            desk(asks_in).nudge(Instant::now() + Duration::from_millis(10)).await;
+        });
+        nudge.await.expect("given up");
     }
 }

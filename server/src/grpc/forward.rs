@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use heirloom_proto::limits::MESSAGE_BYTES_MAX;
+use heirloom_proto::limits::{KEY_BYTES_MAX, MESSAGE_BYTES_MAX, VALUE_BYTES_MAX_MAX};
 use heirloom_proto::wire::client::{
     Answered, SESSION_BATCH_BYTES_MAX, SESSION_BATCH_MAX, request_to_wire, response_from_wire,
 };
@@ -62,6 +62,9 @@ impl Forwards {
 
     /// Forwards a request and waits for what comes of it.
     pub(crate) async fn forward(&self, to: ServerId, request: Request) -> Forwarded {
+        if let Some(refusal) = too_large(&request) {
+            return Forwarded::Answered(Err(refusal));
+        }
         let Some(waiting) = self.waiting.get(usize::from(to.0)) else { return Forwarded::Unsent };
         let (reply, answer) = oneshot::channel();
         if waiting.send(Forward { request, reply }).await.is_err() {
@@ -71,13 +74,17 @@ impl Forwards {
     }
 }
 
-/// A connection to another server, for requests and for calls of operators.
+/// A connection to another server, for requests and for calls of operators; whatever it hangs in, not for long.
 pub(crate) async fn connect(address: &Address) -> Result<Channel, String> {
+    let connected = tokio::time::timeout(CONNECT_TIME_MAX, connect_some_time(address)).await;
+    connected.unwrap_or_else(|_| Err("no connection in time".to_owned()))
+}
+
+async fn connect_some_time(address: &Address) -> Result<Channel, String> {
     let found = address.resolve().await.map_err(|error| error.to_string())?;
     let endpoint = Endpoint::from_shared(format!("http://{found}")).map_err(|error| error.to_string())?;
     endpoint
         .tcp_nodelay(true)
-        .connect_timeout(CONNECT_TIME_MAX)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -202,6 +209,21 @@ fn take(pending: &mut HashMap<u64, oneshot::Sender<Forwarded>>, answers: Session
     }
 }
 
+/// What no server would take whatever its settings. Refused on this side: the other end stops reading a stream on which
+/// such a message comes, and with it everything else that is under way there.
+fn too_large(request: &Request) -> Option<Refusal> {
+    let (key, value) = match request {
+        Request::Change { change: Change::Add { key, value }, .. } => (key.len(), value.len()),
+        Request::Change { change: Change::Delete { key }, .. } | Request::Read { key, .. } => (key.len(), 0),
+        Request::OpenSession | Request::CloseSession(_) | Request::Promote(_) | Request::Fence(_) => return None,
+    };
+    if key > KEY_BYTES_MAX {
+        Some(Refusal::BadKey { bytes_max: KEY_BYTES_MAX })
+    } else {
+        (value > VALUE_BYTES_MAX_MAX).then_some(Refusal::BadValue { bytes_max: VALUE_BYTES_MAX_MAX })
+    }
+}
+
 /// What a request weighs in a message.
 fn request_bytes(request: &Request) -> usize {
     let content = match request {
@@ -210,4 +232,31 @@ fn request_bytes(request: &Request) -> usize {
         Request::OpenSession | Request::CloseSession(_) | Request::Promote(_) | Request::Fence(_) => 0,
     };
     64 + content
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_no_server_takes_is_refused_before_it_could_break_the_stream_of_others() {
+        let nobody = Address { host: "127.0.0.1".to_owned(), port: 1 };
+        let forwards = Forwards::new(&[nobody]);
+        let add = |key: usize, value: usize| Request::Change {
+            id: None,
+            change: Change::Add { key: vec![0; key].into(), value: vec![0; value].into() },
+        };
+        let cases = [
+            (add(KEY_BYTES_MAX + 1, 1), Refusal::BadKey { bytes_max: KEY_BYTES_MAX }),
+            (add(1, VALUE_BYTES_MAX_MAX + 1), Refusal::BadValue { bytes_max: VALUE_BYTES_MAX_MAX }),
+        ];
+        for (request, refusal) in cases {
+            match forwards.forward(ServerId(0), request).await {
+                Forwarded::Answered(Err(refused)) => assert_eq!(refused, refusal),
+                other => panic!("{other:?}"),
+            }
+        }
+        let fits = forwards.forward(ServerId(0), add(KEY_BYTES_MAX, VALUE_BYTES_MAX_MAX)).await;
+        assert!(matches!(fits, Forwarded::Unsent), "{fits:?}");
+    }
 }

@@ -11,7 +11,7 @@ mod session;
 
 use std::sync::Arc;
 
-use heirloom_proto::limits::{KEY_BYTES_MAX, MESSAGE_BYTES_MAX};
+use heirloom_proto::limits::{KEY_BYTES_MAX, MESSAGE_BYTES_MAX, VALUE_BYTES_MAX_MAX};
 use heirloom_proto::wire::DESCRIPTORS;
 use heirloom_proto::wire::client::SESSION_BATCH_BYTES_MAX;
 use heirloom_proto::wire::v1::cluster_server::ClusterServer;
@@ -28,9 +28,13 @@ pub(crate) use desk::Desk;
 
 /// How many calls one connection has under way at most; the default of 200 would throttle plain unary clients.
 const CALLS_PER_CONNECTION_MAX: u32 = 16_384;
-/// What a message of a client holds beside one largest key and value: enough for a full batch, and for a value that is
-/// over the limit to be refused in words rather than by a broken stream.
-const MESSAGE_SLACK_BYTES: usize = SESSION_BATCH_BYTES_MAX + (3 << 20);
+/// The largest message that is read from a client: a full batch, or the largest key and value that *any* server may be set
+/// to take, with some slack. Not this server's own `--value-bytes-max`: a value beyond that is for the node to refuse in
+/// words, where the transport would end the stream and leave everything else on it unknown.
+const CLIENT_MESSAGE_BYTES_MAX: usize = VALUE_BYTES_MAX_MAX + KEY_BYTES_MAX + SESSION_BATCH_BYTES_MAX + (3 << 20);
+
+// A forwarder sends what came in so, with other tags.
+const _: () = assert!(CLIENT_MESSAGE_BYTES_MAX <= MESSAGE_BYTES_MAX);
 
 /// Serves on `listener` until the node is said to have stopped, and then until all calls have ended.
 pub(crate) async fn serve(
@@ -40,9 +44,8 @@ pub(crate) async fn serve(
     acceptor: Acceptor,
     node_stopped: oneshot::Receiver<()>,
 ) -> Result<(), transport::Error> {
-    let message_bytes_max = settings.node.value_bytes_max + KEY_BYTES_MAX + MESSAGE_SLACK_BYTES;
     let dictionary = DictionaryServer::new(dictionary::Service::new(desk.clone()))
-        .max_decoding_message_size(message_bytes_max)
+        .max_decoding_message_size(CLIENT_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let kinds = settings.node.constants.voters.as_slice().into();
     let cluster = ClusterServer::new(cluster::Service::new(desk.clone(), kinds));
@@ -51,6 +54,9 @@ pub(crate) async fn serve(
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let (reporter, health) = tonic_health::server::health_reporter();
     let watching = tokio::spawn(health::follow(reporter, desk));
+    let peers: Vec<_> = settings.others().filter_map(|server| settings.address(server).cloned()).collect();
+    let peer_seats = incoming::PeerSeats::new(peers.len());
+    let looking = tokio::spawn(peer_seats.clone().look_up(peers));
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -69,11 +75,12 @@ pub(crate) async fn serve(
         .add_service(health)
         .add_service(reflection().build_v1().expect(built_in))
         .add_service(reflection().build_v1alpha().expect(built_in))
-        .serve_with_incoming_shutdown(incoming::Incoming::new(listener), async move {
+        .serve_with_incoming_shutdown(incoming::Incoming::new(listener, peer_seats), async move {
             // Said or dropped, it is over.
             let _ = node_stopped.await;
         })
         .await;
     watching.abort();
+    looking.abort();
     served
 }

@@ -39,7 +39,10 @@ impl Replication for Acceptor {
             .ok_or_else(|| Status::invalid_argument("the first message of a stream is a handshake"))?;
         let hello = hello_from_wire(hello).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let ours = life.hello();
-        let about = About::DiallingIn(hello.peer.server.0);
+        let about = match usize::from(hello.peer.server.0) < life.servers.len() {
+            true => About::DiallingIn(hello.peer.server.0),
+            false => About::Stranger,
+        };
         if let Err(error) = handshake::check(&hello, &ours, None, life.servers.len()) {
             life.warned.warn(about, &error.to_string());
             return Err(Status::failed_precondition(error.to_string()));
@@ -78,7 +81,11 @@ async fn read(
         };
         let Ok(Some(batch)) = batch else { break };
         // Nothing is handed on before the stream in the other direction stands, so that a node can answer.
-        if gate.wait_for(|gate| *gate == Gate::Open).await.is_err() {
+        let open = tokio::select! {
+            open = gate.wait_for(|gate| *gate == Gate::Open) => open.is_ok(),
+            () = answers.closed() => false,
+        };
+        if !open {
             break;
         }
         let messages: Result<Vec<_>, _> = batch.messages.into_iter().map(message_from_wire).collect();

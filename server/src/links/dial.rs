@@ -90,7 +90,9 @@ impl DialError {
         match self {
             Self::Nobody(what) => tracing::debug!(server = %server, "no connection: {what}"),
             Self::Slow => tracing::debug!(server = %server, "no connection: no answer in {HANDSHAKE_TIME_MAX:?}"),
-            Self::Wrong(what) => life.warned.warn(About::Dialling(server.0), what),
+            Self::Wrong(what) => {
+                life.warned.warn(About::Dialling(server.0), what);
+            }
         }
     }
 }

@@ -38,7 +38,7 @@ impl World {
     }
 
     async fn is_dead(&mut self, run: RunId) -> bool {
-        self.prober.probe(PEER.server, run, 3);
+        self.prober.probe(PEER.server, run, 3, true);
         let (probe, dead) = self.answer().await;
         assert_eq!(probe, 3);
         dead
@@ -93,19 +93,121 @@ async fn probes_that_come_while_a_command_runs_are_answered_by_one_more() {
     let gate = folder.path().join("gate");
     let command = format!("echo x >> {0}/runs; while ! test -e {0}/gate; do sleep 0.01; done", folder.path().display());
     let mut world = world(&["--fence-command", &command]);
-    world.prober.probe(PEER.server, PEER.run, 1);
+    world.prober.probe(PEER.server, PEER.run, 1, true);
     while !folder.path().join("runs").exists() {
         tokio::task::yield_now().await;
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    world.prober.probe(PEER.server, PEER.run, 2);
+    world.prober.probe(PEER.server, PEER.run, 2, true);
     // The tasks run in the order of their beginning, so that the third meets the second waiting.
     tokio::task::yield_now().await;
-    world.prober.probe(PEER.server, PEER.run, 3);
+    world.prober.probe(PEER.server, PEER.run, 3, true);
     assert_eq!(world.answer().await, (2, false), "replaced before it began");
     std::fs::write(gate, "").expect("opens the gate");
     assert_eq!(world.answer().await, (1, true));
     assert_eq!(world.answer().await, (3, true));
     let runs = std::fs::read_to_string(folder.path().join("runs")).expect("was written");
     assert_eq!(runs.lines().count(), 2);
+}
+
+/// A world whose command notes each time that it is run, and exits so.
+struct Counting {
+    world: World,
+    folder: tempfile::TempDir,
+}
+
+fn counting(exit: u8) -> Counting {
+    let folder = tempfile::tempdir().expect("a folder");
+    let command = format!("echo x >> {}/runs; exit {exit}", folder.path().display());
+    Counting { world: world(&["--fence-command", &command]), folder }
+}
+
+impl Counting {
+    fn runs(&self) -> usize {
+        std::fs::read_to_string(self.folder.path().join("runs")).unwrap_or_default().lines().count()
+    }
+}
+
+#[tokio::test]
+async fn the_command_is_run_only_where_the_node_says_that_it_may_be() {
+    let mut counting = counting(0);
+    counting.world.prober.probe(PEER.server, PEER.run, 1, false);
+    assert_eq!(counting.world.answer().await, (1, false));
+    assert_eq!(counting.runs(), 0);
+}
+
+#[tokio::test]
+async fn a_run_to_which_a_stream_stands_is_not_fenced() {
+    let mut counting = counting(0);
+    counting.world.prober.streams_stand(PEER.server, [PEER.run].into());
+    assert!(!counting.world.is_dead(PEER.run).await);
+    assert_eq!(counting.runs(), 0);
+    counting.world.prober.streams_stand(PEER.server, [RunId(8)].into());
+    assert!(counting.world.is_dead(PEER.run).await, "a stream to a later run is none to this one");
+}
+
+#[tokio::test]
+async fn a_probe_that_waits_for_a_command_is_checked_again_before_it_runs_another() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let command = format!("echo x >> {0}/runs; while ! test -e {0}/gate; do sleep 0.01; done", folder.path().display());
+    let mut world = world(&["--fence-command", &command]);
+    world.prober.probe(PEER.server, PEER.run, 1, true);
+    while !folder.path().join("runs").exists() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    world.prober.probe(PEER.server, PEER.run, 2, true);
+    tokio::task::yield_now().await;
+    world.prober.streams_stand(PEER.server, [PEER.run].into());
+    std::fs::write(folder.path().join("gate"), "").expect("opens the gate");
+    assert_eq!(world.answer().await, (1, true));
+    assert_eq!(world.answer().await, (2, false));
+    let runs = std::fs::read_to_string(folder.path().join("runs")).expect("was written");
+    assert_eq!(runs.lines().count(), 1);
+}
+
+#[tokio::test]
+async fn after_a_failing_command_there_is_a_pause_in_which_a_refused_connection_still_proves() {
+    let mut counting = counting(1);
+    assert!(!counting.world.is_dead(PEER.run).await);
+    assert!(!counting.world.is_dead(PEER.run).await);
+    counting.world.prober.end();
+    let (sender, inputs) = mpsc::channel(16);
+    counting.world.inputs = inputs;
+    counting.world.prober.begin(sender);
+    assert!(!counting.world.is_dead(PEER.run).await);
+    assert_eq!(counting.runs(), 1, "not at each probe, nor in the next life");
+    counting.world.prober.shaken_hands(PEER, closed_port().await);
+    assert!(counting.world.is_dead(PEER.run).await);
+    assert_eq!(counting.runs(), 1);
+}
+
+#[test]
+fn the_pause_doubles_up_to_half_a_minute_and_ends_with_a_success() {
+    let mut pause = Pause::default();
+    let now = Instant::now();
+    assert!(!pause.is_on(now));
+    for seconds in [1, 2, 4, 8, 16, 30, 30, 30] {
+        pause.note(false, now);
+        assert!(pause.is_on(now + Duration::from_millis(seconds * 1000 - 1)), "{seconds}");
+        assert!(!pause.is_on(now + Duration::from_secs(seconds)), "{seconds}");
+    }
+    for _ in 0..100 {
+        pause.note(false, now);
+    }
+    assert!(!pause.is_on(now + Duration::from_secs(30)), "however many have failed");
+    pause.note(true, now);
+    assert!(!pause.is_on(now));
+    pause.note(false, now);
+    assert!(!pause.is_on(now + Duration::from_secs(1)));
+}
+
+#[tokio::test]
+async fn a_command_that_takes_too_long_is_ended_with_all_that_it_started() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("late");
+    let command = format!("(sleep 0.4; echo x > {}) & wait", path.display());
+    let time_max = Duration::from_millis(100);
+    assert!(!fence(&command, "", PEER.server, PEER.run, time_max).await);
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert!(!path.exists(), "it was at work after its end");
 }

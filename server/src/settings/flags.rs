@@ -197,6 +197,15 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_of_more_servers_than_ids_is_refused() {
+        for servers in [10, 255, 256, 257, 301] {
+            let cluster: Vec<String> = (1..=servers).map(|port| format!("a:{port}")).collect();
+            let error = settings(&format!("--id 0 --cluster {}", cluster.join(","))).expect_err("too many");
+            assert_eq!(error, format!("--cluster names {servers} servers: use at most 9"));
+        }
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_with_a_sentence_that_names_the_option() {
         let cases = [
             ("--cluster a:1,b:1", "--id"),
@@ -208,6 +217,8 @@ mod tests {
             ("--min-copies 2", "--min-copies"),
             ("--heartbeat 0", "--heartbeat"),
             ("--heartbeat 1s", "--suspicion"),
+            ("--heartbeat 10000000000000000000s", "--heartbeat"),
+            ("--suspicion 2000m", "--suspicion"),
             ("--lease 300", "--lease"),
             ("--drift 60%", "--drift"),
             ("--value-bytes-max 0", "--value-bytes-max"),

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use heirloom_proto::time::Drift;
 
-/// Reads `300ms`, `1s`, `1.5s`, `250us`, `2m` or `0`.
+/// The longest duration that may be set. Nothing here is sensible for longer, and sums of a few never overflow.
+pub const DURATION_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Reads `300ms`, `1s`, `1.5s`, `250us`, `2m` or `0`; at most [`DURATION_MAX`].
 ///
 /// **Errors:** one sentence with examples.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -24,7 +27,12 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err(bad()),
     };
     // Rounded to the nanosecond, so that 300ms is 300 million of them and compares equal to itself after a restart.
-    Duration::try_from_secs_f64(seconds).map_err(|_| bad())
+    let too_long = || format!("{text} is too long: use at most 60m");
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(span) if span <= DURATION_MAX => Ok(span),
+        // What does not fit is far longer: a number without a sign, as was just read, can't be too small.
+        Ok(_) | Err(_) => Err(too_long()),
+    }
 }
 
 /// A duration as [`duration`] reads it.
@@ -83,6 +91,14 @@ mod tests {
     fn a_number_without_a_unit_is_refused() {
         for text in ["", "300", "ms", "1h", "-1s", "1.2.3s", "1e400s", "99999999999999999999s"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_duration_of_more_than_an_hour_is_refused() {
+        assert_eq!(duration("60m"), Ok(DURATION_MAX));
+        for text in ["61m", "3600.1s", "10000000000000000000s", "99999999999999999999s"] {
+            assert!(duration(text).expect_err(text).contains("at most 60m"), "{text}");
         }
     }
 

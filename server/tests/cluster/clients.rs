@@ -96,6 +96,8 @@ async fn what_is_over_the_limits_is_refused_in_words() {
         (add(&"k".repeat(4097), "value"), Refusal::BadKey { bytes_max: 4096 }),
         (add("key", &"v".repeat(1001)), Refusal::BadValue { bytes_max: 1000 }),
         (add("key", &"v".repeat(1 << 20)), Refusal::BadValue { bytes_max: 1000 }),
+        // What another server may be set to take is refused in words by this one too.
+        (add("key", &"v".repeat(16 << 20)), Refusal::BadValue { bytes_max: 1000 }),
     ];
     for (request, refusal) in cases {
         let status = client.add(request).await.expect_err("refused");
