@@ -29,6 +29,8 @@ async fn killed(rounds: usize) -> Vec<Duration> {
     let mut primary = cluster.wait_for_members(&[0, 1, 2]).await;
     let writer = Writer::start(cluster.client().await, "killed");
     let mut gaps = Vec::new();
+    // A gap has two ends: the writer must have been acknowledged before the first loss.
+    settled_gap(&writer).await;
     for _ in 0..rounds {
         writer.take_longest_gap();
         cluster.kill(primary);
@@ -48,6 +50,8 @@ async fn stopped(rounds: usize) -> Vec<Duration> {
     let mut primary = cluster.wait_for_members(&[0, 1, 2]).await;
     let writer = Writer::start(cluster.client().await, "stopped");
     let mut gaps = Vec::new();
+    // A gap has two ends: the writer must have been acknowledged before the first loss.
+    settled_gap(&writer).await;
     for _ in 0..rounds {
         writer.take_longest_gap();
         cluster.signal(primary, Signal::STOP);

@@ -34,6 +34,8 @@ pub struct World {
     /// Probes that allowed the fencing command, with how long ago a process last died.
     pub fencings: Vec<(ServerId, Duration)>,
     died_at: Time,
+    /// How many log entries were sent, those sent again counted again.
+    pub sent_entries: usize,
     next: u64,
 }
 
@@ -64,6 +66,7 @@ impl World {
             proofs: true,
             fencings: Vec::new(),
             died_at: Time(0),
+            sent_entries: 0,
             next: 100,
         }
     }
@@ -151,11 +154,21 @@ impl World {
         self.cut.insert((from, to));
     }
 
+    /// What `from` sends `to` arrives again; what was lost stays lost, and no hands are shaken.
+    pub fn uncut(&mut self, from: ServerId, to: ServerId) {
+        self.cut.remove(&(from, to));
+    }
+
     pub fn cut_off(&mut self, server: ServerId) {
         for other in self.constants.clone().servers().filter(|other| *other != server) {
             self.cut(server, other);
             self.cut(other, server);
         }
+    }
+
+    /// Messages on their way to this server are lost.
+    pub fn drop_to(&mut self, server: ServerId) {
+        self.queue.retain(|(to, event)| *to != server || !matches!(event, Event::Received { .. }));
     }
 
     /// Nothing is lost any more, and hands are shaken anew: a stream through a cut breaks in the end.
@@ -212,6 +225,9 @@ impl World {
         for action in actions {
             match action {
                 Action::Send { to, cluster, message } => {
+                    if let Message::Prepare { entries, .. } = &message {
+                        self.sent_entries += entries.len();
+                    }
                     if !self.cut.contains(&(server, to)) && self.nodes.contains_key(&to) {
                         self.queue.push_back((to, Event::Received { from, cluster, message }));
                     }
@@ -300,6 +316,22 @@ impl World {
         panic!("it never comes to rest");
     }
 
+    /// The next event happens, and nothing else; false where there is none.
+    pub fn one(&mut self) -> bool {
+        let Some((server, event)) = self.queue.pop_front() else { return false };
+        self.step(server, event);
+        true
+    }
+
+    /// A little time passes, and what comes of it waits for [`Self::one`].
+    pub fn tick(&mut self) {
+        self.now = self.now + Duration::from_millis(10);
+        let all: Vec<ServerId> = self.nodes.keys().copied().collect();
+        for server in all {
+            self.step(server, Event::Deadline);
+        }
+    }
+
     /// Time passes until the condition holds.
     pub fn run_until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) -> Duration {
         let begun = self.now;
@@ -345,6 +377,13 @@ impl World {
         self.queue.push_back((server, Event::Requested { token, request, at }));
         self.settle();
         token
+    }
+
+    /// Says that a server is off, and leaves it in the queue.
+    pub fn enqueue_fence(&mut self, at: ServerId, fenced: ServerId) {
+        let token = Token(self.number());
+        let request = Request::Fence(fenced);
+        self.queue.push_back((at, Event::Requested { token, request, at: WallTime(0) }));
     }
 
     pub fn answer(&self, token: Token) -> Option<&Result<Response, Refusal>> {
