@@ -35,7 +35,7 @@ impl World {
 
 // What a message may say that no honest server says.
 
-/// One message that named the highest round of all ended every later proposal in an overflow: no server could take over.
+/// One message that named the highest round of all ended every later proposal in an overflow: nobody could take over.
 #[test]
 fn an_absurd_epoch_keeps_nobody_from_taking_over() {
     let mut world = World::started(3, 0);
@@ -43,9 +43,9 @@ fn an_absurd_epoch_keeps_nobody_from_taking_over() {
     let cluster = world.node(id(0)).cluster();
     let absurd = Epoch { round: u64::MAX, server: id(0), run: primary.run };
     world.forge(id(1), primary, cluster, Message::HigherPromise { refused: Epoch::NONE, promised: absurd });
-    assert!(world.warned(1));
     world.kill(id(0));
     world.run_until("a new primary", |world| world.primary() == Some(id(1)));
+    assert!(world.warned(1));
 }
 
 /// An echo of a log longer than the primary's own overflowed the primary's count of what to send next, and ended it.
@@ -88,7 +88,7 @@ fn a_prepare_whose_epochs_fall_is_refused_whole() {
 }
 
 /// The first half of a malformed prepare went into the log and never to the disk, so that the next write left a hole
-/// there: the copy halted, or came back from its disk without entries that it had confirmed.
+/// there: the copy had to halt.
 #[test]
 fn half_a_malformed_prepare_is_not_kept() {
     let mut world = World::started(3, 0);
@@ -140,8 +140,8 @@ fn a_late_gap_does_not_put_a_healthy_member_out() {
     assert_eq!(world.members(), [0, 1, 2]);
 }
 
-/// Every message behind a lost one is answered with the same gap, and each gap had the whole window sent again: one lost
-/// message under load cost the square of the window.
+/// Every message behind a lost one is answered with the same gap, and each gap had the whole window sent again: one
+/// lost message under load cost the square of the window.
 #[test]
 fn one_lost_prepare_is_made_good_once() {
     let mut world = World::started(3, 0);
@@ -184,8 +184,8 @@ fn a_copy_whose_applied_prefix_differs_is_replaced() {
     world.assert_equal();
 }
 
-/// Only their word about the log was counted, not the digests in their confirmations: a primary whose state was wrong put
-/// the two out that had it right, and went on alone.
+/// Only their word about the log was counted, not the digests in their confirmations: a primary whose state was wrong
+/// gave up the two that had it right, and went on.
 #[test]
 fn a_primary_whose_state_differs_from_that_of_two_steps_down() {
     let mut world = World::started(3, 0);
@@ -235,8 +235,8 @@ fn a_read_confirmed_by_a_voter_that_forgot_is_not_answered() {
     assert!(!matches!(world.answer(stale), Some(Ok(_))), "a stale read: {:?}", world.answer(stale));
 }
 
-/// Of two servers the one enrolled late took itself for up to date, and a late word of the first epoch let it lead without
-/// the writes that the other had acknowledged alone.
+/// Of two servers the one enrolled late took itself for up to date, and a late word of the first epoch let it lead
+/// without the writes that the other had acknowledged alone.
 #[test]
 fn of_two_servers_one_that_was_just_enrolled_does_not_lead_on_a_late_word() {
     let mut world = World::new(2, 0);
@@ -376,8 +376,8 @@ impl Forgetful {
     }
 }
 
-/// A promise made before it remembered, and durable after, went out as a vote that counts and shows no view: the proposer
-/// could choose over a view that this very voter had helped to choose.
+/// A promise made before it remembered, and durable after, went out as a vote that counts and shows no view: the
+/// proposer could choose over a view that this very voter had helped to choose.
 #[test]
 fn a_promise_made_before_remembering_does_not_count() {
     let mut voter = Forgetful::started(vec![VoterKind::Data; 3]);
