@@ -4,11 +4,11 @@ use bytes::Bytes;
 use heirloom_proto::{ServerId, VoterKind};
 
 use crate::clock::{Instant, MILLISECOND, SECOND};
-use crate::inspect::Inspect;
-use crate::laws::Violation;
 use crate::linearizable::Call;
 use crate::plan::Wipes;
 use crate::world::World;
+use heirloom_laws::Inspect;
+use heirloom_laws::Violation;
 
 /// How long the cluster may take to become whole.
 const PATIENCE: Instant = 90 * SECOND;

@@ -5,12 +5,12 @@ use heirloom_proto::{Action, Birth, Event, Peer, RunId, ServerId};
 
 use crate::clock::{Clock, Instant, MICROSECOND, MILLISECOND, SECOND};
 use crate::disk::Queue;
-use crate::laws::Violation;
 use crate::random::Random;
 use crate::server::{Birthday, Process, State};
 use crate::sometimes::Sight;
-use crate::story;
 use crate::world::{Occurrence, World};
+use heirloom_laws::Violation;
+use heirloom_laws::story;
 
 impl World {
     pub(crate) fn synced(&mut self, id: ServerId, born: Birthday, queue: Queue) {

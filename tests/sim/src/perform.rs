@@ -4,11 +4,11 @@ use heirloom_proto::{Action, Cause, Note, Record, Refusal, Response, ServerId, S
 use heirloom_session::Input;
 
 use crate::clock::{MICROSECOND, MILLISECOND};
-use crate::laws::Violation;
 use crate::server::{Birthday, Caller, State, Waiting};
 use crate::sometimes::Sight;
-use crate::story;
 use crate::world::{Occurrence, World};
+use heirloom_laws::Violation;
+use heirloom_laws::story;
 
 impl World {
     /// Carries out the actions of one step, shuffled.

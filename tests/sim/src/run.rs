@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 
-use crate::laws::Violation;
 use crate::plan::Shape;
 use crate::sometimes::Sometimes;
 use crate::world::World;
+use heirloom_laws::Violation;
 
 /// How a world is run.
 #[derive(Clone, Copy, Debug, Default)]

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use heirloom_laws::{Asker, Observed};
 use heirloom_node::Node;
-use heirloom_proto::{Event, NodeConfig, Request, RunId, ServerId, Time, Token};
+use heirloom_proto::{Event, LogIndex, Member, NodeConfig, Position, Register, Request, RunId, ServerId, Time, Token};
 use heirloom_session::Attempt;
 
 use crate::clock::{Clock, Instant};
@@ -125,5 +126,43 @@ impl Server {
 
     pub(crate) fn is_paused(&self) -> bool {
         self.paused_until.is_some()
+    }
+}
+
+impl Observed for Server {
+    fn id(&self) -> ServerId {
+        self.id
+    }
+
+    fn node(&self) -> Option<&Node> {
+        self.process().map(|process| &process.node)
+    }
+
+    fn clock(&self, now: u64) -> Time {
+        self.clock.read(now)
+    }
+
+    fn asker(&self, token: Token) -> Option<Asker> {
+        let waiting = self.process()?.callers.get(&token)?;
+        Some(match waiting.caller {
+            Caller::Client { .. } => Asker::Client,
+            Caller::Operator => Asker::Operator,
+        })
+    }
+
+    fn member(&self) -> Member {
+        self.disk.member()
+    }
+
+    fn register(&self) -> Option<&Register> {
+        self.disk.register()
+    }
+
+    fn durable_end(&self) -> LogIndex {
+        self.disk.end()
+    }
+
+    fn durable_position_at(&self, index: LogIndex) -> Option<Position> {
+        self.disk.position_at(index)
     }
 }

@@ -7,10 +7,10 @@ use heirloom_proto::{
 };
 
 use crate::clock::Instant;
-use crate::inspect::Inspect;
 use crate::linearizable::Call;
 use crate::sometimes::Sight;
 use crate::world::World;
+use heirloom_laws::Inspect;
 
 /// What must be remembered to recognise a sight.
 #[derive(Clone, Debug, Default)]

@@ -3,12 +3,12 @@
 use heirloom_proto::{Event, QuorumRule, Request, ServerId, Standing, StoreId};
 
 use crate::clock::{Instant, MILLISECOND, SECOND};
-use crate::inspect::Inspect;
 use crate::network::Direction;
 use crate::plan::{Fault, Wipes};
 use crate::server::{Caller, Server};
 use crate::sometimes::Sight;
 use crate::world::{Occurrence, World};
+use heirloom_laws::Inspect;
 
 impl World {
     /// Something goes wrong; the next trouble is on its way.

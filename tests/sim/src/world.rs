@@ -8,7 +8,6 @@ use heirloom_session::{Attempt, Input};
 use crate::client::Client;
 use crate::clock::{Clock, Instant, MILLISECOND, SECOND};
 use crate::disk::{Disk, Queue};
-use crate::laws::{Laws, Violation};
 use crate::linearizable::History;
 use crate::network::{Direction, Network};
 use crate::plan::Plan;
@@ -17,6 +16,7 @@ use crate::server::{Birthday, Caller, Server, State, Waiting};
 use crate::sights::Sights;
 use crate::sometimes::Sometimes;
 use crate::trace::Trace;
+use heirloom_laws::{Laws, Violation};
 
 /// Something that is going to happen.
 #[derive(Debug)]

@@ -20,13 +20,12 @@ use std::fmt;
 
 use heirloom_proto::{Action, Epoch, LogIndex, Member, Message, Note, Position, Record, Response, ServerId, View};
 
-use crate::clock::Instant;
 use crate::inspect::Inspect;
+use crate::observed::{Asker, Observed};
 use crate::oracle::Oracle;
-use crate::server::{Caller, Server};
 
 /// A law that was broken.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Violation {
     /// Its number.
     pub law: u8,
@@ -35,7 +34,10 @@ pub struct Violation {
 }
 
 impl Violation {
-    pub(crate) fn of<T>(law: u8, what: String) -> Result<T, Self> {
+    /// A law that is broken, as the end of a check.
+    ///
+    /// **Errors:** always.
+    pub fn of<T>(law: u8, what: String) -> Result<T, Self> {
         Err(Self { law, what })
     }
 }
@@ -47,8 +49,9 @@ impl fmt::Display for Violation {
 }
 
 /// What the laws remember of a world.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Laws {
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Laws {
+    /// What is known to be committed.
     pub oracle: Oracle,
     /// Every view that anybody has accepted.
     views: BTreeMap<Epoch, View>,
@@ -62,16 +65,17 @@ pub(crate) struct Laws {
 type Checked = Result<(), Violation>;
 
 impl Laws {
-    pub(crate) fn new(min_copies: usize) -> Self {
+    /// The laws of a world in which nothing has happened.
+    pub fn new(min_copies: usize) -> Self {
         Self { min_copies, ..Self::default() }
     }
 
     /// All laws that a step of this server can break.
-    pub(crate) fn after_step(
+    pub fn after_step(
         &mut self,
-        servers: &[Server],
+        servers: &[impl Observed],
         stepped: ServerId,
-        now: Instant,
+        now: u64,
         actions: &[Action],
     ) -> Checked {
         let server = &servers[usize::from(stepped.0)];
@@ -87,22 +91,21 @@ impl Laws {
                     self.cut(server, record)?;
                 }
                 Action::NoteProgress { commit, .. } => {
-                    if *commit > server.disk.end() {
+                    if *commit > server.durable_end() {
                         return Violation::of(
                             9,
                             format!("server {stepped} notes commit {commit} beyond its durable log"),
                         );
                     }
                 }
-                Action::Respond { token, result } => {
-                    let process = server.process().expect("it has stepped");
-                    let Some(waiting) = process.callers.get(token) else {
-                        return Violation::of(10, format!("server {stepped} answers {token:?}, which does not wait"));
-                    };
-                    if let (Ok(response), Caller::Client { .. }) = (result, waiting.caller) {
-                        self.answered(servers, stepped, response)?;
+                Action::Respond { token, result } => match (server.asker(*token), result) {
+                    (None, _) => {
+                        let what = format!("server {stepped} answers {token:?}, which does not wait");
+                        return Violation::of(10, what);
                     }
-                }
+                    (Some(Asker::Client), Ok(response)) => self.answered(servers, stepped, response)?,
+                    (Some(Asker::Client), Err(_)) | (Some(Asker::Operator), _) => {}
+                },
                 Action::Tell(Note::Chosen { view, .. }) => {
                     self.view(servers, view)?;
                     self.chosen = self.chosen.max(Some(view.epoch));
@@ -117,35 +120,35 @@ impl Laws {
     }
 
     /// The newest view that anybody has accepted.
-    pub(crate) fn newest_view(&self) -> Option<&View> {
+    pub fn newest_view(&self) -> Option<&View> {
         self.views.values().next_back()
     }
 
     /// Whether every view that is in force or may still come to be has a member elsewhere.
-    pub(crate) fn survive_without(&self, server: ServerId) -> bool {
+    pub fn survive_without(&self, server: ServerId) -> bool {
         let Some(chosen) = self.chosen else { return false };
         self.views.range(chosen..).all(|(_, view)| view.in_sync.iter().any(|member| member.server != server))
     }
 
     /// Laws 3 and 6: new entries join the committed log, old ones are the same.
-    fn applied(&mut self, servers: &[Server], server: &Server, now: Instant) -> Checked {
-        let Some(process) = server.process() else { return Ok(()) };
-        let Some((applied, digest)) = process.node.applied() else { return Ok(()) };
+    fn applied(&mut self, servers: &[impl Observed], server: &impl Observed, now: u64) -> Checked {
+        let Some(node) = server.node() else { return Ok(()) };
+        let Some((applied, digest)) = node.applied() else { return Ok(()) };
         let committed_before = self.oracle.end();
         let mut by = None;
         while self.oracle.end() < applied {
             let index = self.oracle.end().next();
-            let (Some(entry), Some(position)) = (process.node.entry(index), process.node.position_at(index)) else {
-                return Violation::of(3, format!("server {} applied {applied} and has no {index}", server.id));
+            let (Some(entry), Some(position)) = (node.entry(index), node.position_at(index)) else {
+                return Violation::of(3, format!("server {} applied {applied} and has no {index}", server.id()));
             };
             let by = *by.get_or_insert_with(|| {
-                let accepted = process.node.votes().map(heirloom_proto::Register::accepted_epoch);
-                process.node.leads().or(accepted).unwrap_or(Epoch::NONE)
+                let accepted = node.votes().map(heirloom_proto::Register::accepted_epoch);
+                node.leads().or(accepted).unwrap_or(Epoch::NONE)
             });
             self.oracle.commit(entry, position.hash, by)?;
         }
-        if process.node.position_at(applied) != self.oracle.position_at(applied) {
-            return Violation::of(3, format!("server {} applied another sequence up to {applied}", server.id));
+        if node.position_at(applied) != self.oracle.position_at(applied) {
+            return Violation::of(3, format!("server {} applied another sequence up to {applied}", server.id()));
         }
         self.oracle.digest(applied, digest)?;
         if let Some(by) = by {
@@ -155,7 +158,14 @@ impl Laws {
     }
 
     /// Laws 2 and 6 at the moment of a commit.
-    fn commits(&mut self, servers: &[Server], server: &Server, by: Epoch, before: LogIndex, now: Instant) -> Checked {
+    fn commits(
+        &mut self,
+        servers: &[impl Observed],
+        server: &impl Observed,
+        by: Epoch,
+        before: LogIndex,
+        now: u64,
+    ) -> Checked {
         let later: Vec<View> =
             self.views.range(by..).filter(|(epoch, _)| **epoch > by).map(|(_, view)| view.clone()).collect();
         for view in later {
@@ -163,20 +173,20 @@ impl Laws {
         }
         let Some(view) = self.views.get(&by) else { return Ok(()) };
         for other in servers {
-            let Some(process) = other.process() else { continue };
-            if other.id == server.id || view.has(other.disk.member()) {
+            let Some(node) = other.node() else { continue };
+            if other.id() == server.id() || view.has(other.member()) {
                 continue;
             }
-            let status = process.node.status(other.clock.read(now));
+            let status = node.status(other.clock(now));
             if status.epoch < by && status.lease.is_some_and(|left| !left.is_zero()) {
                 return Violation::of(
                     6,
                     format!(
                         "server {} committed {} to {} in epoch {by} while server {} holds a lease of {} for another {:?}",
-                        server.id,
+                        server.id(),
                         before.next(),
                         self.oracle.end(),
-                        other.id,
+                        other.id(),
                         status.epoch,
                         status.lease
                     ),
@@ -187,9 +197,8 @@ impl Laws {
     }
 
     /// Looks at the view that a server has accepted.
-    fn accepted(&mut self, servers: &[Server], server: &Server) -> Checked {
-        let accepted =
-            server.process().and_then(|process| process.node.votes()).and_then(|register| register.accepted.as_ref());
+    fn accepted(&mut self, servers: &[impl Observed], server: &impl Observed) -> Checked {
+        let accepted = server.node().and_then(Inspect::votes).and_then(|register| register.accepted.as_ref());
         match accepted {
             Some(view) => self.view(servers, view),
             None => Ok(()),
@@ -197,7 +206,7 @@ impl Laws {
     }
 
     /// Laws 1, 2 and 8 of a view.
-    fn view(&mut self, servers: &[Server], view: &View) -> Checked {
+    fn view(&mut self, servers: &[impl Observed], view: &View) -> Checked {
         if let Some(known) = self.views.get(&view.epoch) {
             if known != view {
                 return Violation::of(1, format!("two views of one epoch: {known:?} and {view:?}"));
@@ -212,13 +221,13 @@ impl Laws {
     }
 
     /// Law 2: what was committed before this view is in the log of each of its members.
-    fn inherits(&mut self, servers: &[Server], view: &View) -> Checked {
+    fn inherits(&mut self, servers: &[impl Observed], view: &View) -> Checked {
         let end = self.oracle.end_before(view.epoch);
         for member in &view.in_sync {
             let must_have = self.must_have.entry(*member).or_default();
             *must_have = (*must_have).max(end);
             let server = &servers[usize::from(member.server.0)];
-            if server.disk.member() == *member && self.copy_at(server, end) != self.oracle.position_at(end) {
+            if server.member() == *member && self.copy_at(server, end) != self.oracle.position_at(end) {
                 return Violation::of(
                     2,
                     format!(
@@ -232,35 +241,41 @@ impl Laws {
     }
 
     /// Law 2 for all time: a store keeps what a view counts on.
-    fn kept(&self, server: &Server) -> Checked {
-        let Some(must_have) = self.must_have.get(&server.disk.member()) else { return Ok(()) };
+    fn kept(&self, server: &impl Observed) -> Checked {
+        let Some(must_have) = self.must_have.get(&server.member()) else { return Ok(()) };
         if self.copy_at(server, *must_have) != self.oracle.position_at(*must_have) {
-            return Violation::of(2, format!("server {} no longer has the committed log up to {must_have}", server.id));
+            return Violation::of(
+                2,
+                format!("server {} no longer has the committed log up to {must_have}", server.id()),
+            );
         }
         Ok(())
     }
 
     /// The prefix of a server's log, in memory while it runs and durable otherwise.
-    fn copy_at(&self, server: &Server, index: LogIndex) -> Option<Position> {
-        match server.process() {
-            Some(process) if process.node.copy().is_some() => process.node.position_at(index),
-            Some(_) | None => server.disk.position_at(index),
+    fn copy_at(&self, server: &impl Observed, index: LogIndex) -> Option<Position> {
+        match server.node() {
+            Some(node) if node.copy().is_some() => node.position_at(index),
+            Some(_) | None => server.durable_position_at(index),
         }
     }
 
     /// Law 5: no entry that is committed anywhere is cut.
-    fn cut(&self, server: &Server, record: &Record) -> Checked {
+    fn cut(&self, server: &impl Observed, record: &Record) -> Checked {
         let Record::Cut { keep } = record else { return Ok(()) };
         let first_lost = keep.next();
-        let durable = server.disk.position_at(first_lost);
+        let durable = server.durable_position_at(first_lost);
         if durable.is_some() && durable == self.oracle.position_at(first_lost) {
-            return Violation::of(5, format!("server {} cuts behind {keep}, and {first_lost} is committed", server.id));
+            return Violation::of(
+                5,
+                format!("server {} cuts behind {keep}, and {first_lost} is committed", server.id()),
+            );
         }
         Ok(())
     }
 
     /// Law 4: what a client is told is committed, on as many copies as it is told.
-    fn answered(&self, servers: &[Server], by: ServerId, response: &Response) -> Checked {
+    fn answered(&self, servers: &[impl Observed], by: ServerId, response: &Response) -> Checked {
         match response {
             Response::Found { value, .. } => {
                 if !self.oracle.has_value(value) {
@@ -290,26 +305,26 @@ impl Laws {
 }
 
 /// Law 9: a server says of itself only what is durable.
-fn said(server: &Server, message: &Message) -> Checked {
-    let register = server.disk.register();
+fn said(server: &impl Observed, message: &Message) -> Checked {
+    let register = server.register();
     let promised = register.map_or(Epoch::NONE, |register| register.promised);
     let accepted = register.map_or(Epoch::NONE, heirloom_proto::Register::accepted_epoch);
     let durable = match message {
         Message::Promise { epoch } | Message::Promised { epoch, .. } => promised >= *epoch,
         Message::EpochStarted { epoch, tail } => {
-            promised >= *epoch && server.disk.position_at(tail.applied.index) == Some(tail.applied)
+            promised >= *epoch && server.durable_position_at(tail.applied.index) == Some(tail.applied)
         }
         Message::Accept { view } => accepted >= view.epoch,
         Message::Accepted { epoch } => accepted >= *epoch,
         Message::StartEpoch { view } => accepted >= view.epoch,
-        Message::Confirm { position, .. } => server.disk.position_at(position.index) == Some(*position),
+        Message::Confirm { position, .. } => server.durable_position_at(position.index) == Some(*position),
         // It may not have heard yet that more is durable.
         Message::Testimony(testimony) => testimony
             .register
             .as_ref()
             .is_none_or(|told| told.promised <= promised && told.accepted_epoch() <= accepted),
         Message::Echo { epoch, confirmed, .. } => {
-            promised >= *epoch && server.disk.position_at(confirmed.index) == Some(*confirmed)
+            promised >= *epoch && server.durable_position_at(confirmed.index) == Some(*confirmed)
         }
         Message::Question { .. }
         | Message::Enrol { .. }
@@ -327,5 +342,5 @@ fn said(server: &Server, message: &Message) -> Checked {
     if durable {
         return Ok(());
     }
-    Violation::of(9, format!("server {} says {message:?} over {register:?}", server.id))
+    Violation::of(9, format!("server {} says {message:?} over {register:?}", server.id()))
 }

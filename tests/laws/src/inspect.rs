@@ -5,7 +5,7 @@ use heirloom_node::Node;
 use heirloom_proto::{Digest, Epoch, LogIndex, Position, Register, Sealed};
 
 /// What the laws ask a node.
-pub(crate) trait Inspect {
+pub trait Inspect {
     /// The copy of the data; `None` on a witness and on a blank server.
     fn copy(&self) -> Option<&Replica>;
     /// The register as the node believes it to be durable.

@@ -8,19 +8,19 @@ use heirloom_proto::{ChainHash, Digest, Effect, Epoch, LogIndex, Position, Seale
 use crate::laws::Violation;
 
 /// One entry that some server has applied.
-#[derive(Clone, Debug)]
-pub(crate) struct Committed {
-    pub hash: ChainHash,
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Committed {
+    hash: ChainHash,
     /// The epoch of whoever committed it, which may be later than the entry's own.
-    pub by: Epoch,
-    pub digest: Option<Digest>,
+    by: Epoch,
+    digest: Option<Digest>,
 }
 
 /// The committed log of the world.
 ///
 /// **Invariants:** only grows.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Oracle {
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Oracle {
     entries: Vec<Committed>,
     requests: BTreeMap<(SessionId, u64), LogIndex>,
     values: BTreeMap<Bytes, LogIndex>,
@@ -29,12 +29,13 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    pub(crate) fn end(&self) -> LogIndex {
+    /// How far the world has committed.
+    pub fn end(&self) -> LogIndex {
         LogIndex(self.entries.len() as u64)
     }
 
     /// The committed prefix of this length.
-    pub(crate) fn position_at(&self, index: LogIndex) -> Option<Position> {
+    pub fn position_at(&self, index: LogIndex) -> Option<Position> {
         if index == LogIndex::ZERO {
             return Some(Position::START);
         }
@@ -42,7 +43,7 @@ impl Oracle {
     }
 
     /// The longest prefix that was committed before this epoch.
-    pub(crate) fn end_before(&self, epoch: Epoch) -> LogIndex {
+    pub fn end_before(&self, epoch: Epoch) -> LogIndex {
         // Epochs of commits only go up along the log: an inherited prefix is committed before what follows.
         LogIndex(self.entries.partition_point(|committed| committed.by < epoch) as u64)
     }
@@ -52,7 +53,7 @@ impl Oracle {
     }
 
     /// Takes the next committed entry.
-    pub(crate) fn commit(&mut self, entry: &Sealed, hash: ChainHash, by: Epoch) -> Result<(), Violation> {
+    pub fn commit(&mut self, entry: &Sealed, hash: ChainHash, by: Epoch) -> Result<(), Violation> {
         let index = self.end().next();
         if entry.index() != index {
             return Violation::of(3, format!("entry {} was applied in the place of {index}", entry.index()));
@@ -81,7 +82,7 @@ impl Oracle {
     }
 
     /// Compares the digest of a state with that of every other server that was at the same index.
-    pub(crate) fn digest(&mut self, index: LogIndex, digest: Digest) -> Result<(), Violation> {
+    pub fn digest(&mut self, index: LogIndex, digest: Digest) -> Result<(), Violation> {
         let Some(committed) =
             usize::try_from(index.0).ok().and_then(|place| self.entries.get_mut(place.checked_sub(1)?))
         else {
@@ -95,12 +96,12 @@ impl Oracle {
     }
 
     /// Whether this value was committed.
-    pub(crate) fn has_value(&self, value: &Bytes) -> bool {
+    pub fn has_value(&self, value: &Bytes) -> bool {
         self.values.contains_key(value)
     }
 
     /// A client was told that its add has no effect.
-    pub(crate) fn not_applied(&mut self, value: &Bytes) -> Result<(), Violation> {
+    pub fn not_applied(&mut self, value: &Bytes) -> Result<(), Violation> {
         if let Some(index) = self.values.get(value) {
             return Violation::of(4, format!("{value:?} was committed at {index} and called not applied"));
         }

@@ -23,7 +23,8 @@ fn members<'a>(members: impl IntoIterator<Item = &'a Member>) -> String {
     names.join(" ")
 }
 
-pub(crate) fn view(view: &View) -> String {
+/// A view in a few words.
+pub fn view(view: &View) -> String {
     format!("{} {{{}}} leaving {{{}}}", epoch(view.epoch), members(&view.in_sync), members(&view.leaving))
 }
 
@@ -31,7 +32,8 @@ fn accepted(accepted: Option<&View>) -> String {
     accepted.map_or_else(|| "no view".to_owned(), view)
 }
 
-pub(crate) fn register(register: Option<&Register>) -> String {
+/// A register in a few words.
+pub fn register(register: Option<&Register>) -> String {
     let Some(register) = register else { return "no register".to_owned() };
     let standing = match register.standing {
         Standing::Intact => "",
@@ -70,7 +72,7 @@ fn request(request: &Request) -> String {
 }
 
 /// One message.
-pub(crate) fn message(message: &Message) -> String {
+pub fn message(message: &Message) -> String {
     let name = message.name();
     let index = |index: &LogIndex| index.0;
     match message {
@@ -138,7 +140,7 @@ pub(crate) fn message(message: &Message) -> String {
 }
 
 /// One event.
-pub(crate) fn event(event: &Event) -> String {
+pub fn event(event: &Event) -> String {
     match event {
         Event::Received { from, cluster, message: received } => {
             let blank = if cluster.is_none() { " (blank)" } else { "" };
@@ -165,7 +167,7 @@ fn record(record: &Record) -> String {
 }
 
 /// One action.
-pub(crate) fn action(action: &Action) -> String {
+pub fn action(action: &Action) -> String {
     match action {
         Action::Send { to, cluster, message: sent } => {
             let blank = if cluster.is_none() { " (blank)" } else { "" };
