@@ -189,7 +189,10 @@ impl Living<'_> {
                 self.step(Event::Persisted { ticket, read_back });
             }
             Input::Event(event) => self.step(event),
-            Input::Received { from, messages } => {
+            Input::Received { from, stream, .. } if !self.pairs.stands(from.server, stream) => {
+                tracing::debug!(server = %from.server, "messages of a stream that is gone are lost with it");
+            }
+            Input::Received { from, stream: _, messages } => {
                 for (cluster, message) in messages {
                     notes::log_message(from.server, &message);
                     self.step(Event::Received { from, cluster, message });

@@ -91,7 +91,7 @@ async fn read(
         let messages: Result<Vec<_>, _> = batch.messages.into_iter().map(message_from_wire).collect();
         match messages {
             Ok(messages) => {
-                if life.inputs.send(Input::Received { from, messages }).await.is_err() {
+                if life.inputs.send(Input::Received { from, stream, messages }).await.is_err() {
                     return;
                 }
             }

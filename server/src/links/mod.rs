@@ -63,8 +63,8 @@ impl StreamId {
 pub(crate) enum Input {
     /// From the disk or from a probe.
     Event(Event),
-    /// Messages of one peer, in their order.
-    Received { from: Peer, messages: Vec<(Option<ClusterId>, Message)> },
+    /// Messages of one stream dialled by a peer, in their order.
+    Received { from: Peer, stream: StreamId, messages: Vec<(Option<ClusterId>, Message)> },
     /// A stream that was dialled stands, with handshakes both ways.
     Dialled { peer: Peer, stream: StreamId, address: SocketAddr, outgoing: Arc<Outgoing> },
     /// A stream that was dialled broke.

@@ -98,6 +98,17 @@ impl Pairs {
         pair.part()
     }
 
+    /// Whether messages of this stream, dialled by the server, are to be taken: it is one of the pair that stands.
+    ///
+    /// What was read of a stream may wait behind the news that the connection broke, or that another one took its place.
+    /// Were it taken then, a server would be heard through a stream that is gone (PROTOCOL 2, *hears*), and messages would
+    /// overtake one another over a reconnection.
+    pub(crate) fn stands(&self, server: ServerId, stream: StreamId) -> bool {
+        self.pairs.get(&server).is_some_and(|pair| {
+            pair.up.is_some() && pair.accepted.as_ref().is_some_and(|accepted| accepted.stream == stream)
+        })
+    }
+
     /// The runs of a server to which a stream stands, in either direction.
     pub(crate) fn runs(&self, server: ServerId) -> BTreeSet<RunId> {
         let pair = self.pairs.get(&server);
@@ -215,6 +226,20 @@ mod tests {
         assert_eq!(pairs.runs(SERVER), [RunId(1), RunId(2)].into());
         pairs.dialled_broke(SERVER, StreamId(2));
         assert_eq!(pairs.runs(SERVER), [RunId(1)].into());
+    }
+
+    #[test]
+    fn messages_are_taken_of_the_stream_of_a_pair_that_stands_alone() {
+        let mut pairs = Pairs::default();
+        assert!(!pairs.stands(SERVER, StreamId(1)), "unknown");
+        pairs.accepted(peer(1), StreamId(1), gate().0);
+        assert!(!pairs.stands(SERVER, StreamId(1)), "not yet a pair");
+        pairs.dialled(peer(1), StreamId(2), Arc::default());
+        assert!(pairs.stands(SERVER, StreamId(1)) && !pairs.stands(SERVER, StreamId(2)), "one is for sending");
+        pairs.accepted(peer(1), StreamId(3), gate().0);
+        assert!(pairs.stands(SERVER, StreamId(3)) && !pairs.stands(SERVER, StreamId(1)), "replaced");
+        pairs.dialled_broke(SERVER, StreamId(2));
+        assert!(!pairs.stands(SERVER, StreamId(3)), "half of a pair");
     }
 
     #[test]
