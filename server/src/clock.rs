@@ -17,7 +17,26 @@ pub(crate) fn now() -> Time {
     let reading = clock_gettime(STEADY);
     let seconds = u64::try_from(reading.tv_sec).unwrap_or_default();
     let nanos = u64::try_from(reading.tv_nsec).unwrap_or_default();
-    Time(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+    let reading = Time(seconds.saturating_mul(1_000_000_000).saturating_add(nanos));
+    #[cfg(test)]
+    let reading = reading + skipped();
+    reading
+}
+
+#[cfg(test)]
+thread_local! {
+    static SKIPPED: std::cell::Cell<std::time::Duration> = const { std::cell::Cell::new(std::time::Duration::ZERO) };
+}
+
+/// Sets the steady clock forward for all that this thread reads of it from now on, as if the machine had slept.
+#[cfg(test)]
+pub(crate) fn skip(span: std::time::Duration) {
+    SKIPPED.set(SKIPPED.get() + span);
+}
+
+#[cfg(test)]
+fn skipped() -> std::time::Duration {
+    SKIPPED.get()
 }
 
 /// A reading of the calendar; 0 where it is set before 1970.

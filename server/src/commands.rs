@@ -50,6 +50,8 @@ impl Command {
 
 async fn serve(flags: ServeFlags) -> Result<(), Failure> {
     let settings: Settings = flags.settings().map_err(Failure::Usage)?;
+    #[cfg(feature = "mutants")]
+    let settings = plant(settings)?;
     let no_signals = |error: std::io::Error| Failure::Machine(format!("signals can't be waited for: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
@@ -64,6 +66,17 @@ async fn serve(flags: ServeFlags) -> Result<(), Failure> {
         () = &mut told_to_stop => return Ok(()),
     };
     Box::pin(run(settings, listener, Arc::new(OsFiles), told_to_stop)).await
+}
+
+/// Plants the bug that the environment names, and says so loudly: this is no server for anybody's data.
+#[cfg(feature = "mutants")]
+fn plant(mut settings: Settings) -> Result<Settings, Failure> {
+    use heirloom_server::mutants::Planted;
+    settings.planted = Planted::from_environment().map_err(Failure::Usage)?;
+    if settings.planted != Planted::NONE {
+        let _ = writeln!(std::io::stderr(), "heirloom: a bug is planted in this server: {:?}", settings.planted);
+    }
+    Ok(settings)
 }
 
 fn recover(flags: &RecoverFlags) -> ExitCode {

@@ -12,6 +12,7 @@
 //! - `grpc`: the services on the port, and the desk that forwards and waits on behalf of clients.
 //! - `probe`: proof of death.
 //! - [`storage`]: what a server must not forget.
+//! - [`mutants`]: bugs that tests plant in one server, to see that they are caught; none in a release.
 //!
 //! What is decided, the node decides; nothing here knows the protocol.
 
@@ -21,6 +22,7 @@ mod failure;
 mod grpc;
 mod links;
 mod listen;
+pub mod mutants;
 mod probe;
 mod random;
 mod serve;

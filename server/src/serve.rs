@@ -13,6 +13,7 @@ use crate::driver::Driver;
 use crate::failure::Failure;
 use crate::grpc::{self, Desk};
 use crate::links::Acceptor;
+use crate::mutants::Mutant;
 use crate::settings::{Address, Settings, differs};
 use crate::storage::{DataDir, Files};
 
@@ -34,9 +35,11 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Failure> {
     let listening = listener.local_addr().map_err(|error| Failure::Machine(error.to_string()))?;
-    let (path, me) = (settings.data_dir.clone(), settings.node.me);
+    let (path, me, planted) = (settings.data_dir.clone(), settings.node.me, settings.planted);
+    let files = planted.beneath(files);
     let data_dir = tokio::task::spawn_blocking(move || DataDir::open(files, &path, me));
-    let data_dir = data_dir.await.map_err(|panic| Failure::Bug(panic.to_string()))??;
+    let mut data_dir = data_dir.await.map_err(|panic| Failure::Bug(panic.to_string()))??;
+    data_dir.plant(planted);
 
     // Said before anybody is talked to. A cluster that is met later is for the node to compare.
     if let Some((_, stored)) = data_dir.identity().and_then(|identity| identity.cluster.as_ref())
@@ -51,15 +54,24 @@ pub async fn run(
     let desk = Arc::new(Desk::new(me, servers, handles.asks, handles.place));
     let acceptor = Acceptor::new(handles.life);
     let stop = handles.stop;
+    let (node_stopped, told) = oneshot::channel();
+    announce(&format!("heirloom: server {me} listens on {listening}"));
+    if planted.has(Mutant::SocketClosedFirst) {
+        let services = tokio::spawn(async move { grpc::serve(&settings, listener, desk, acceptor, told).await });
+        let driving = tokio::spawn(driver.run());
+        shutdown.await;
+        let _ = node_stopped.send(());
+        end(services).await;
+        stop.send_replace(true);
+        return driving.await.map_err(|error| Failure::Bug(error.to_string()))?;
+    }
     let stopping = tokio::spawn(async move {
         shutdown.await;
         stop.send_replace(true);
         // Held, so that the driver can wait on it as long as it likes.
         std::future::pending::<()>().await;
     });
-    let (node_stopped, told) = oneshot::channel();
     let mut services = tokio::spawn(async move { grpc::serve(&settings, listener, desk, acceptor, told).await });
-    announce(&format!("heirloom: server {me} listens on {listening}"));
     let mut driving = tokio::spawn(driver.run());
 
     let ended = tokio::select! {

@@ -7,5 +7,7 @@ mod world;
 mod bad_input;
 mod commands;
 mod failover;
+#[cfg(feature = "mutants")]
+mod planted;
 mod returning;
 mod two_servers;

@@ -66,6 +66,19 @@ fn each_pure_room_resolved_by_itself_depends_on_pure_rooms_alone() {
 }
 
 #[test]
+fn no_bug_is_planted_in_what_is_released() {
+    // The features that the executable is built with where no test is: what `mutants` and `testing` add is in none.
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", "--edges", "normal,build", "--depth", "0", "--prefix", "none"])
+        .args(["--package", "heirloom-server", "--format", "features: {f}"])
+        .current_dir(root())
+        .output()
+        .expect("cargo tree runs");
+    assert!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8(output.stdout).expect("text").trim(), "features:");
+}
+
+#[test]
 fn the_pure_rooms_name_no_clock_and_no_hash_map() {
     let forbidden = ["std::time::Instant", "SystemTime", "HashMap", "HashSet", "std::fs", "std::net", "std::thread"];
     for folder in ["proto/src", "backup/src", "primary/src", "server/node/src", "client/session/src"] {

@@ -15,6 +15,7 @@ use super::{Ask, BATCH_MAX, Driver, Ended, INPUTS_MAX, Place, Report, notes};
 use crate::clock;
 use crate::failure::Failure;
 use crate::links::{Input, Life, Pairs, dial};
+use crate::mutants::{Mutant, Planted, Told};
 use crate::random;
 use crate::storage::{Disk, Store};
 
@@ -32,6 +33,10 @@ struct Living<'a> {
     identities: Vec<(Ticket, Option<ClusterId>)>,
     halted: Option<Cause>,
     place_changed: bool,
+    /// When the driver went to wait; for a planted bug.
+    waits_since: Time,
+    /// What was told of confirmations; for a planted bug.
+    told: Told,
 }
 
 /// The disk, and where it reports.
@@ -66,7 +71,10 @@ impl Driver {
     /// Lives one run of the node. When this returns the node is gone, its streams are closed, and what it wanted on disk
     /// is there.
     pub(super) async fn live(&mut self, durable: Durable, store: Store) -> Result<Ended, Failure> {
-        let birth = Birth { run: RunId(random::number()?), cluster: random::number()? };
+        let mut birth = Birth { run: RunId(random::number()?), cluster: random::number()? };
+        if self.settings.planted.has(Mutant::RunIdReused) {
+            birth.run = RunId(1 + u64::from(durable.identity.server.0));
+        }
         let identity = &durable.identity;
         let me = Peer { server: identity.server, store: identity.store, run: birth.run };
         let (inputs_in, inputs) = mpsc::channel(INPUTS_MAX);
@@ -98,6 +106,8 @@ impl Driver {
             identities: Vec::new(),
             halted: None,
             place_changed: true,
+            waits_since: clock::now(),
+            told: Told::default(),
         };
         living.perform(first);
         living.flush();
@@ -136,6 +146,9 @@ impl Living<'_> {
                 return Ended::Stopped;
             }
             let due = self.due();
+            if self.planted().has(Mutant::ClockReadEarly) {
+                self.waits_since = clock::now();
+            }
             // Peers and disk come before clients, so that a flood of requests does not make the primary look dead.
             tokio::select! {
                 biased;
@@ -189,7 +202,9 @@ impl Living<'_> {
                 self.step(Event::Persisted { ticket, read_back });
             }
             Input::Event(event) => self.step(event),
-            Input::Received { from, stream, .. } if !self.pairs.stands(from.server, stream) => {
+            Input::Received { from, stream, .. }
+                if !self.pairs.stands(from.server, stream) && !self.planted().has(Mutant::ReorderedOverReconnect) =>
+            {
                 tracing::debug!(server = %from.server, "messages of a stream that is gone are lost with it");
             }
             Input::Received { from, stream: _, messages } => {
@@ -264,9 +279,17 @@ impl Living<'_> {
             return;
         }
         let timer = matches!(event, Event::Deadline);
-        let actions = self.node.step(clock::now(), event);
+        let actions = self.node.step(self.now(), event);
         self.place_changed |= timer;
         self.perform(actions);
+    }
+
+    fn now(&self) -> Time {
+        if self.planted().has(Mutant::ClockReadEarly) { self.waits_since } else { clock::now() }
+    }
+
+    fn planted(&self) -> Planted {
+        self.driver.settings.planted
     }
 
     /// Sends what has gathered, after the node had its chance to add to it.
@@ -283,7 +306,13 @@ impl Living<'_> {
             match action {
                 Action::Send { to, cluster, message } => {
                     tracing::trace!(%to, "send {}", message.name());
-                    self.pairs.gather(to, cluster, message);
+                    let told = match self.planted().has(Mutant::ConfirmNotMadeGood) {
+                        true => self.told.once(to, message),
+                        false => Some(message),
+                    };
+                    if let Some(message) = told {
+                        self.pairs.gather(to, cluster, message);
+                    }
                 }
                 Action::Persist { ticket, record } => self.persist(ticket, record),
                 Action::NoteProgress { confirmed, commit } => {
@@ -313,8 +342,15 @@ impl Living<'_> {
         if let Record::Identity(identity) = &record {
             self.identities.push((ticket, identity.cluster.as_ref().map(|(cluster, _)| *cluster)));
         }
+        let reported = self.records.inputs.len();
         if let Err(full) = self.records.disk.persist(ticket, record) {
             self.halted.get_or_insert_with(|| Cause::Disk { what: full.to_string() });
+        }
+        if self.planted().has(Mutant::DriverWaitsForDisk) {
+            // The report of the disk is the next that comes, for all else comes on this thread.
+            while self.records.inputs.len() == reported {
+                std::thread::yield_now();
+            }
         }
     }
 

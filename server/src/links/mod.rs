@@ -29,6 +29,8 @@ use crate::settings::Address;
 pub(crate) use accept::Acceptor;
 pub(crate) use dial::dial;
 pub(crate) use outgoing::Outgoing;
+#[cfg(test)]
+pub(crate) use outgoing::OutgoingStream;
 pub(crate) use pairs::Pairs;
 pub(crate) use warned::Warned;
 

@@ -10,6 +10,7 @@ use heirloom_proto::time::Drift;
 use heirloom_proto::{Constants, NodeConfig, QuorumRule, ServerId, VoterKind};
 
 use super::{Address, ClusterEntry, Settings, units};
+use crate::mutants::Planted;
 
 /// Runs one server. With no options: a cluster of one on 127.0.0.1:7400 with ./heirloom-data.
 #[derive(Args, Clone, Debug)]
@@ -137,6 +138,7 @@ impl ServeFlags {
             fence_command: self.fence_command.filter(|command| !command.trim().is_empty()),
             trust_connection_refused: self.trust_connection_refused,
             insecure: self.insecure,
+            planted: Planted::NONE,
         })
     }
 }

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 use heirloom_proto::{NodeConfig, ServerId};
 
+use crate::mutants::Planted;
+
 pub use address::{Address, ClusterEntry};
 pub use flags::{QuorumFlag, ServeFlags};
 pub(crate) use stored::differs;
@@ -32,6 +34,8 @@ pub struct Settings {
     pub trust_connection_refused: bool,
     /// Whether it may listen on other addresses than loopback without TLS.
     pub insecure: bool,
+    /// The bug that a test has planted in it.
+    pub planted: Planted,
 }
 
 impl Settings {

@@ -23,6 +23,7 @@ use super::identity::{
 use super::log::{Log, Opened, SEGMENT_BYTES};
 use super::progress::Progress;
 use super::slots::{Kind, Slot, Slots};
+use crate::mutants::Planted;
 
 /// The data directory of a server, locked against every other process as long as this value or a [`Store`] of it lives.
 pub struct DataDir {
@@ -33,6 +34,7 @@ pub struct DataDir {
     identity: Option<Identity>,
     /// What was found to be damaged before anything was loaded.
     damage: Option<Damage>,
+    planted: Planted,
     lock: Arc<LockGuard>,
 }
 
@@ -49,6 +51,7 @@ pub(super) struct LogStore {
     pub(super) progress: Slots,
     pub(super) reached: Progress,
     torn_bytes: u64,
+    pub(super) planted: Planted,
     _in_use: Arc<LockGuard>,
 }
 
@@ -158,6 +161,7 @@ impl DataDir {
             segment_bytes: SEGMENT_BYTES,
             identity,
             damage,
+            planted: Planted::NONE,
             lock: Arc::new(lock),
         };
         dir.finish_replacement()?;
@@ -179,6 +183,11 @@ impl DataDir {
 
     fn store_path(&self) -> PathBuf {
         self.path.join(STORE)
+    }
+
+    /// Plants a bug in what is loaded from here on.
+    pub(crate) fn plant(&mut self, planted: Planted) {
+        self.planted = planted;
     }
 
     /// Makes segments of the log short, so that tests see many.
@@ -225,7 +234,7 @@ impl DataDir {
             register: register_slots,
             _in_use: in_use(),
         };
-        let log = LogStore { path, log, progress, reached, torn_bytes, _in_use: in_use() };
+        let log = LogStore { path, log, progress, reached, torn_bytes, planted: self.planted, _in_use: in_use() };
         Ok((durable, Store { log, votes }))
     }
 

@@ -14,6 +14,7 @@ use super::error::StorageError;
 use super::identity::{encode_identity, encode_register};
 use super::log::LogRecord;
 use super::queue::Queue;
+use crate::mutants::Mutant;
 
 /// Twice what the core may have under way: more means that the disk does not answer.
 const JOBS_MAX: usize = 2 * PREPARED_ENTRIES_MAX as usize;
@@ -217,6 +218,15 @@ fn carry_out(jobs: VecDeque<LogJob>, store: &mut LogStore, reporter: &Reporter) 
             LogJob::Progress { confirmed, commit } => {
                 (reached.confirmed, reached.commit) = (confirmed, commit);
             }
+        }
+    }
+    if store.planted.has(Mutant::AnswerBeforePersisted) {
+        for (ticket, record) in std::mem::take(&mut tickets).into_iter().zip(&records) {
+            let entries = match record {
+                LogRecord::Append(entries) => entries.clone(),
+                LogRecord::Cut(_) => Vec::new(),
+            };
+            reporter.persisted(ticket, entries);
         }
     }
     let read_back = store.log.carry_out(&records)?;
