@@ -4,10 +4,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use heirloom_sim::{Options, Report, Shape, run, run_many};
+use heirloom_sim::{Options, Report, Shape, distances, run, run_many};
 
 const USAGE: &str =
     "usage: heirloom-sim [--seed N [--trace]] [--seeds A..B] [--minutes M] [--shape NAME] [--failures N]
+       heirloom-sim distances [--write]
   --seed N       replay the world of this seed; with --trace tell its whole story
   --seeds A..B   run the worlds of these seeds (default 0..1000)
   --minutes M    search new seeds, from A on, for so long
@@ -26,8 +27,21 @@ struct Wanted {
     trace: bool,
 }
 
+/// The page of the distances, from the root of the repository.
+const DISTANCES: &str = "docs/evidence/distances.md";
+
 fn main() -> io::Result<ExitCode> {
     let mut out = io::stdout().lock();
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["distances"] => return write!(out, "{}", distances::page()).map(|()| ExitCode::SUCCESS),
+        ["distances", "--write"] => {
+            let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+            std::fs::write(root.join(DISTANCES), distances::page())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {}
+    }
     let Some(wanted) = parse(std::env::args().skip(1)) else {
         writeln!(io::stderr(), "{USAGE}")?;
         return Ok(ExitCode::from(2));
