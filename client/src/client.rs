@@ -10,10 +10,10 @@ use heirloom_session::{Answer, CallId, Operation, Reason};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::address::Address;
 use crate::answer::{Changed, Entry};
 use crate::driver::{Ask, Driver};
 use crate::error::{BadInput, Error, NotApplied, Report, Unknown};
+use heirloom_proto::Address;
 
 /// How long a call waits for its answer unless it is told otherwise.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);

@@ -7,7 +7,7 @@ use heirloom_proto::limits;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::address::Address;
+use heirloom_proto::Address;
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = limits::VALUE_BYTES_MAX_MAX + (2 << 
 ///
 /// **Errors:** why not, for people.
 pub(crate) async fn connect(address: &Address) -> Result<Channel, String> {
-    let endpoint = Endpoint::from_shared(address.uri()).map_err(|error| cause(&error))?;
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| cause(&error))?;
     let endpoint = endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)

@@ -11,8 +11,8 @@ use super::failure::Failure;
 use super::operator::{self, Seen};
 use super::options::{Format, Options};
 use super::output;
-use crate::address::Address;
 use crate::transport;
+use heirloom_proto::Address;
 
 /// Takes your word, as proof of death, that a server is off.
 #[derive(Args, Debug)]

@@ -8,8 +8,8 @@ use heirloom_proto::wire::v1::{StatusRequest, StatusResponse};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
-use crate::address::Address;
 use crate::transport;
+use heirloom_proto::Address;
 
 /// How long one server's status is waited for at most: it answers at once or is in trouble.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);

@@ -7,9 +7,9 @@ use tokio::time::Instant;
 
 use super::failure::Failure;
 use super::operator;
-use crate::address::{Address, BadAddress};
 use crate::client::Client;
 use crate::error::{BadInput, Error, NotApplied, Unknown};
+use heirloom_proto::{Address, BadAddress, ClusterEntry, span_from_text};
 
 /// How much of the time at most is kept for what comes after an answer that did not come: the session is closed, and the
 /// servers are asked what they wait for.
@@ -134,7 +134,7 @@ fn unless_empty(name: &'static str) -> Option<&'static str> {
 /// answers for its status and sends requests on.
 fn list(text: &str) -> Result<List, String> {
     let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
-    let address = |entry: &str| entry.strip_prefix("witness@").unwrap_or(entry).parse();
+    let address = |entry: &str| entry.parse().map(|entry: ClusterEntry| entry.address);
     let addresses: Vec<Address> =
         entries.map(address).collect::<Result<_, _>>().map_err(|bad: BadAddress| bad.to_string())?;
     if addresses.is_empty() { Err(BadInput::NoAddress.to_string()) } else { Ok(List(addresses)) }
@@ -142,19 +142,10 @@ fn list(text: &str) -> Result<List, String> {
 
 /// A span of time with its unit.
 fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let seconds = match unit {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return Err("write a number and a unit, such as 300ms, 5s or 1m".to_owned()),
-    };
-    let number: f64 = number.parse().map_err(|_| "write a number and a unit, such as 300ms, 5s or 1m".to_owned())?;
-    match Duration::try_from_secs_f64(number * seconds) {
-        Ok(span) if span >= Duration::from_millis(1) && span <= Duration::from_secs(24 * 3600) => Ok(span),
-        Ok(_) | Err(_) => Err("use a time from 1ms to 24h".to_owned()),
+    match span_from_text(text) {
+        Some(span) if span >= Duration::from_millis(1) && span <= Duration::from_secs(24 * 3600) => Ok(span),
+        Some(_) => Err("use a time from 1ms to 24h".to_owned()),
+        None => Err("write a number and a unit, such as 300ms, 5s or 1m".to_owned()),
     }
 }
 

@@ -13,8 +13,8 @@ use tonic::{Code, Status};
 use super::failure::Failure;
 use super::options::{Format, Options};
 use super::{operator, output};
-use crate::address::Address;
 use crate::transport;
+use heirloom_proto::Address;
 
 /// Hands the part of the primary over, with nothing lost and no error for clients.
 #[derive(Args, Debug)]

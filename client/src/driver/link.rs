@@ -13,8 +13,8 @@ use tonic::transport::Channel;
 
 use super::Whereabouts;
 use super::outbox::Outbox;
-use crate::address::Address;
 use crate::transport;
+use heirloom_proto::Address;
 
 /// How long a server may take to answer that the stream stands, and who it is.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(1);

@@ -15,8 +15,8 @@ use heirloom_session::{Answer, Attempt, CallId, Failure, Input, Operation, Outpu
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::address::Address;
 use crate::error::ServerReport;
+use heirloom_proto::Address;
 use link::{Event, News};
 use seats::Seats;
 
