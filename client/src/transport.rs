@@ -64,7 +64,7 @@ fn plain(words: String) -> String {
     // *Detected* is what the other side's bytes showed; *received* would be what it said, in good HTTP/2.
     if words.starts_with("connection error detected") {
         "does not speak gRPC".to_owned()
-    } else if words == "operation was canceled" {
+    } else if words == "operation was canceled" || words == "connection closed" {
         "closed the connection, or does not speak gRPC".to_owned()
     } else if words == "Timeout expired" {
         "did not answer in time".to_owned()
