@@ -4,15 +4,22 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use heirloom_sim::{Options, Report, Shape, run, run_many};
+use heirloom_sim::{Less, Options, Report, Shape, is_chatter, run, run_many, shrink};
 
 const USAGE: &str =
-    "usage: heirloom-sim [--seed N [--trace]] [--seeds A..B] [--minutes M] [--shape NAME] [--failures N]
+    "usage: heirloom-sim [--seed N [--trace] [--shrink]] [--seeds A..B] [--minutes M] [--shape NAME] [--failures N]
   --seed N       replay the world of this seed; with --trace tell its whole story
+  --shrink       find the smallest world of this seed that breaks the same law, and tell its story
   --seeds A..B   run the worlds of these seeds (default 0..1000)
   --minutes M    search new seeds, from A on, for so long
   --shape NAME   One, Two, TwoAndWitness, Three, ThreeLoose, ThreeStrict, ThreeAndTwoWitnesses, Five
-  --failures N   stop after so many failing worlds (default 10)";
+  --failures N   stop after so many failing worlds (default 10)
+of a single seed, less than its whole world:
+  --faults 3,7   only the faults of these numbers, or none; --without 3,7 all but these
+  --only-faults Crash,Rot   only faults of these kinds
+  --clients N, --keys N, --turmoil-ms N   fewer, shorter
+  --clean-network, --steady   messages in order and in time; clocks and disks without whims
+  --shake N      other delays in the same world";
 
 /// How many lines of the story of a failing world are shown.
 const LINES_SHOWN: usize = 300;
@@ -24,6 +31,14 @@ struct Wanted {
     shape: Option<Shape>,
     failures_max: usize,
     trace: bool,
+    shrink: bool,
+    less: Less,
+}
+
+impl Wanted {
+    fn options(&self) -> Options {
+        Options { traced: true, shape: self.shape, less: self.less.clone() }
+    }
 }
 
 fn main() -> io::Result<ExitCode> {
@@ -33,21 +48,48 @@ fn main() -> io::Result<ExitCode> {
         return Ok(ExitCode::from(2));
     };
     if let Some(seed) = wanted.seed {
-        let report = run(seed, Options { traced: true, shape: wanted.shape });
+        if wanted.shrink {
+            return tell_shrunk(&mut out, seed, &wanted.options());
+        }
+        let report = run(seed, wanted.options());
         let shown = if wanted.trace { usize::MAX } else { LINES_SHOWN };
         return tell(&mut out, &report, if wanted.trace || report.violation.is_some() { shown } else { 0 });
     }
     let limit = wanted.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
-    let seeds = if limit.is_some() { wanted.seeds.start..u64::MAX } else { wanted.seeds };
+    let seeds = if limit.is_some() { wanted.seeds.start..u64::MAX } else { wanted.seeds.clone() };
     let summary = run_many(seeds, wanted.shape, limit, wanted.failures_max);
     write!(out, "{summary}")?;
     match summary.failures.first() {
         Some((seed, _, _)) => {
-            writeln!(out, "\nthe story of seed {seed}:")?;
-            tell(&mut out, &run(*seed, Options { traced: true, shape: wanted.shape }), LINES_SHOWN)
+            writeln!(out, "\nseed {seed}, shrunk:")?;
+            tell_shrunk(&mut out, *seed, &wanted.options())
         }
         None => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Tells the story of the smallest world that breaks the same law, and how to see it again.
+fn tell_shrunk(out: &mut impl Write, seed: u64, options: &Options) -> io::Result<ExitCode> {
+    let before = run(seed, Options { traced: true, ..options.clone() });
+    let Some(mut shrunk) = shrink(seed, options) else {
+        return tell(out, &before, 0);
+    };
+    let lines = (before.trace.len(), shrunk.report.trace.len());
+    shrunk.report.trace.retain(|line| !is_chatter(line));
+    let told = shrunk.report.trace.len();
+    let code = tell(out, &shrunk.report, LINES_SHOWN)?;
+    writeln!(
+        out,
+        "shrunk in {} runs from {} faults, {} steps, {} operations and {} lines to {shrunk} and {} lines, {told} without chatter",
+        shrunk.runs,
+        before.troubles.len(),
+        before.steps,
+        before.operations,
+        lines.0,
+        lines.1
+    )?;
+    writeln!(out, "replay with: cargo sim -- {} --trace", shrunk.command())?;
+    Ok(code)
 }
 
 fn tell(out: &mut impl Write, report: &Report, lines: usize) -> io::Result<ExitCode> {
@@ -74,7 +116,16 @@ fn tell(out: &mut impl Write, report: &Report, lines: usize) -> io::Result<ExitC
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Option<Wanted> {
-    let mut wanted = Wanted { seed: None, seeds: 0..1000, minutes: None, shape: None, failures_max: 10, trace: false };
+    let mut wanted = Wanted {
+        seed: None,
+        seeds: 0..1000,
+        minutes: None,
+        shape: None,
+        failures_max: 10,
+        trace: false,
+        shrink: false,
+        less: Less::default(),
+    };
     while let Some(word) = words.next() {
         match word.as_str() {
             "--seed" => wanted.seed = Some(words.next()?.parse().ok()?),
@@ -91,8 +142,10 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Wanted> {
                 wanted.shape = Some(Shape::ALL.into_iter().find(|shape| format!("{shape:?}") == name)?);
             }
             "--trace" => wanted.trace = true,
-            _ => return None,
+            "--shrink" => wanted.shrink = true,
+            other => wanted.less.take(other, &mut words)?,
         }
     }
-    Some(wanted)
+    // Many seeds have no faults of the same numbers.
+    (wanted.seed.is_some() || wanted.less.is_nothing()).then_some(wanted)
 }
