@@ -8,7 +8,8 @@ use heirloom_proto::message::Testimony;
 use heirloom_proto::proposal::Vote;
 use heirloom_proto::view::Derivation;
 use heirloom_proto::{
-    ClusterId, Epoch, Member, Message, Outbox, Peer, Proposal, RunId, ServerId, Standing, Time, View, quorum,
+    ClusterId, Epoch, Member, Message, Outbox, Peer, Proposal, QuorumRule, RunId, ServerId, Standing, Time, View,
+    quorum,
 };
 
 use crate::node::{Node, Role};
@@ -174,11 +175,16 @@ impl Node {
             return;
         }
         let Some(inquiry) = &self.inquiry else { return };
+        // Of two servers this one may have gone on alone, on proof of the other's death: what it has lost then nobody
+        // else was told, but for one that leads in an uninterrupted run, which nobody can have proven dead.
+        let must_lead = amnesiac && self.config.constants.quorum == QuorumRule::Survivors;
         let others: Option<Vec<_>> = self
             .others()
             .map(|server| {
-                let register = inquiry.answers.get(&server)?.testimony.register.as_ref()?;
-                (register.standing == Standing::Intact).then(|| register.clone())
+                let answered = inquiry.answers.get(&server)?;
+                let register = answered.testimony.register.as_ref()?;
+                let leads = answered.testimony.hears == Some((server, answered.from.run));
+                (register.standing == Standing::Intact && (leads || !must_lead)).then(|| register.clone())
             })
             .collect();
         let Some(others) = others else { return };
