@@ -64,10 +64,14 @@ impl World {
 
     pub(crate) fn client_think(&mut self, place: usize, name: u64) {
         let (now, keys, patience, mean) = (self.now, self.plan.keys, self.plan.call_patience, self.plan.think_mean);
+        let calls_max = self.less.calls.unwrap_or(u64::MAX);
         if self.resting {
             return;
         }
         let Some(client) = self.client(place, name) else { return };
+        if client.calls >= calls_max {
+            return;
+        }
         let delay = client.random.waiting(mean) + MICROSECOND;
         let outputs = (client.pending.len() < PIPELINED_MAX).then(|| client.ask(now, keys, patience));
         self.after(delay, Occurrence::ClientThink { client: place, name });

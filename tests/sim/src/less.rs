@@ -21,6 +21,8 @@ pub struct Less {
     pub without: BTreeSet<u64>,
     /// At most so many clients.
     pub clients: Option<u64>,
+    /// At most so many calls of each client.
+    pub calls: Option<u64>,
     /// At most so many keys.
     pub keys: Option<u64>,
     /// Things go wrong for at most so long. **Units:** milliseconds.
@@ -29,6 +31,8 @@ pub struct Less {
     pub clean_network: bool,
     /// Clocks that run alike, deadlines in time, and a disk that is fast while it works.
     pub steady: bool,
+    /// Faults that are left out take no time: those that are left come sooner.
+    pub hurry: bool,
     /// Other chances in the same world: the faults and clients stay what they are, delays do not.
     pub shake: u64,
 }
@@ -68,10 +72,12 @@ impl Less {
             "--faults" => self.faults = Some(numbers(&words.next()?)?),
             "--without" => self.without = numbers(&words.next()?)?,
             "--clients" => self.clients = Some(words.next()?.parse().ok()?),
+            "--calls" => self.calls = Some(words.next()?.parse().ok()?),
             "--keys" => self.keys = Some(words.next()?.parse().ok()?),
             "--turmoil-ms" => self.turmoil_ms = Some(words.next()?.parse().ok()?),
             "--clean-network" => self.clean_network = true,
             "--steady" => self.steady = true,
+            "--hurry" => self.hurry = true,
             "--shake" => self.shake = words.next()?.parse().ok()?,
             _ => return None,
         }
@@ -96,16 +102,16 @@ impl fmt::Display for Less {
         if !self.without.is_empty() {
             write!(f, " --without {}", list(self.without.iter().map(u64::to_string).collect()))?;
         }
-        for (name, value) in [("clients", self.clients), ("keys", self.keys), ("turmoil-ms", self.turmoil_ms)] {
+        let most =
+            [("clients", self.clients), ("calls", self.calls), ("keys", self.keys), ("turmoil-ms", self.turmoil_ms)];
+        for (name, value) in most {
             if let Some(value) = value {
                 write!(f, " --{name} {value}")?;
             }
         }
-        if self.clean_network {
-            write!(f, " --clean-network")?;
-        }
-        if self.steady {
-            write!(f, " --steady")?;
+        let flags = [("clean-network", self.clean_network), ("steady", self.steady), ("hurry", self.hurry)];
+        for (name, _) in flags.into_iter().filter(|(_, set)| *set) {
+            write!(f, " --{name}")?;
         }
         if self.shake != 0 {
             write!(f, " --shake {}", self.shake)?;
@@ -125,10 +131,12 @@ mod tests {
             faults: Some(BTreeSet::new()),
             without: BTreeSet::from([4, 9]),
             clients: Some(1),
+            calls: Some(2),
             keys: None,
             turmoil_ms: Some(77),
             clean_network: true,
             steady: true,
+            hurry: true,
             shake: 3,
         };
         let printed = less.to_string();

@@ -17,7 +17,8 @@ const USAGE: &str =
 of a single seed, less than its whole world:
   --faults 3,7   only the faults of these numbers, or none; --without 3,7 all but these
   --only-faults Crash,Rot   only faults of these kinds
-  --clients N, --keys N, --turmoil-ms N   fewer, shorter
+  --clients N, --calls N, --keys N, --turmoil-ms N   fewer, shorter; calls are of each client
+  --hurry        the faults that are left come sooner
   --clean-network, --steady   messages in order and in time; clocks and disks without whims
   --shake N      other delays in the same world";
 
@@ -51,7 +52,7 @@ fn main() -> io::Result<ExitCode> {
         if wanted.shrink {
             return tell_shrunk(&mut out, seed, &wanted.options());
         }
-        let report = run(seed, wanted.options());
+        let report = run(seed, &wanted.options());
         let shown = if wanted.trace { usize::MAX } else { LINES_SHOWN };
         return tell(&mut out, &report, if wanted.trace || report.violation.is_some() { shown } else { 0 });
     }
@@ -70,7 +71,7 @@ fn main() -> io::Result<ExitCode> {
 
 /// Tells the story of the smallest world that breaks the same law, and how to see it again.
 fn tell_shrunk(out: &mut impl Write, seed: u64, options: &Options) -> io::Result<ExitCode> {
-    let before = run(seed, Options { traced: true, ..options.clone() });
+    let before = run(seed, &Options { traced: true, ..options.clone() });
     let Some(mut shrunk) = shrink(seed, options) else {
         return tell(out, &before, 0);
     };

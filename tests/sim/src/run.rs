@@ -54,6 +54,8 @@ pub struct Report {
     pub tally: Tally,
     /// The faults that were applied, by their numbers.
     pub troubles: Vec<(u64, Fault)>,
+    /// Why only safety could be asked for in the end, where that was so.
+    pub only_safe: Option<&'static str>,
     /// The law that was broken.
     pub violation: Option<Violation>,
     /// What each server says of itself at the end.
@@ -63,8 +65,8 @@ pub struct Report {
 }
 
 /// Runs the world of a seed to its end.
-pub fn run(seed: u64, options: Options) -> Report {
-    let mut world = World::new(seed, &options);
+pub fn run(seed: u64, options: &Options) -> Report {
+    let mut world = World::new(seed, options);
     let outcome = listen(|| {
         let turmoil = world.plan.turmoil;
         world.run_until(turmoil);
@@ -93,6 +95,7 @@ pub fn run(seed: u64, options: Options) -> Report {
         seen: world.seen,
         tally: world.tally,
         troubles: world.troubles,
+        only_safe: world.stuck_is_fine,
         violation: world.violation,
         statuses,
         trace: world.trace.lines(),

@@ -12,7 +12,7 @@ use crate::run::{Options, Report, run};
 /// How many worlds are tried in all.
 const RUNS_MAX: u32 = 3_000;
 /// How many shakes of one candidate are tried.
-const SHAKES: u64 = 6;
+const SHAKES: u64 = 16;
 /// How many shakes of the smallest world are tried for the shortest story.
 const LAST_SHAKES: u64 = 200;
 
@@ -50,7 +50,7 @@ impl fmt::Display for Shrunk {
 /// Shrinks a failing world; `None` where it does not fail.
 pub fn shrink(seed: u64, options: &Options) -> Option<Shrunk> {
     let options = Options { traced: false, ..options.clone() };
-    let report = run(seed, options.clone());
+    let report = run(seed, &options);
     let law = report.violation.as_ref()?.law;
     let mut search = Search { seed, law, runs: 1, best: options, report };
     search.without_what_came_later();
@@ -64,7 +64,7 @@ pub fn shrink(seed: u64, options: &Options) -> Option<Shrunk> {
     }
     search.a_shorter_story();
     let options = Options { traced: true, ..search.best };
-    let report = run(seed, options.clone());
+    let report = run(seed, &options);
     Some(Shrunk { options, report, runs: search.runs + 1 })
 }
 
@@ -99,7 +99,7 @@ impl Search {
             return false;
         }
         self.runs += 1;
-        let report = run(self.seed, options.clone());
+        let report = run(self.seed, options);
         let breaks = report.violation.as_ref().is_some_and(|violation| violation.law == self.law);
         if breaks {
             (self.best, self.report) = (options.clone(), report);
@@ -127,7 +127,7 @@ impl Search {
         let kinds: BTreeSet<_> = self.report.troubles.iter().map(|(_, fault)| *fault).collect();
         for kind in kinds {
             let rest = self.report.troubles.iter().filter(|(_, fault)| *fault != kind).map(|(number, _)| *number);
-            self.take_faults(rest.collect());
+            self.take_faults(&rest.collect());
         }
         let mut chunk = self.faults().len().div_ceil(2).max(1);
         loop {
@@ -135,7 +135,7 @@ impl Search {
             while place < self.faults().len() {
                 let all: Vec<u64> = self.faults().into_iter().collect();
                 let rest = all.iter().enumerate().filter(|(at, _)| *at < place || *at >= place + chunk);
-                if !self.take_faults(rest.map(|(_, number)| *number).collect()) {
+                if !self.take_faults(&rest.map(|(_, number)| *number).collect()) {
                     place += chunk;
                 }
             }
@@ -146,7 +146,7 @@ impl Search {
         }
     }
 
-    fn take_faults(&mut self, faults: BTreeSet<u64>) -> bool {
+    fn take_faults(&mut self, faults: &BTreeSet<u64>) -> bool {
         self.take(|options| options.less.faults = Some(faults.clone()))
     }
 
@@ -160,6 +160,15 @@ impl Search {
         for fewer in [1, 2, 3] {
             if self.take(|options| options.less.keys = Some(fewer.min(options.less.keys.unwrap_or(u64::MAX)))) {
                 break;
+            }
+        }
+        self.take(|options| options.less.hurry = true);
+        let calls = self.report.operations as u64;
+        self.take(|options| options.less.calls = Some(calls.min(options.less.calls.unwrap_or(u64::MAX))));
+        for (part, of) in [(1, 8), (1, 2), (3, 4)] {
+            while self.best.less.calls.is_some_and(|calls| calls > 0)
+                && self.take(|options| options.less.calls = options.less.calls.map(|calls| calls * part / of))
+            {
             }
         }
         self.take(|options| options.less.clean_network = true);

@@ -1,5 +1,6 @@
 //! Running many worlds, and what came of them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Mutex;
@@ -39,6 +40,8 @@ pub struct Summary {
     pub seen: Sometimes,
     /// What was done to the worlds, and what their clients did.
     pub tally: Tally,
+    /// In how many worlds only safety could be asked for in the end, by the reason.
+    pub only_safe: BTreeMap<&'static str, u64>,
     /// The worlds in which a law was broken, by seed.
     pub failures: Vec<(u64, Shape, Violation)>,
 }
@@ -56,6 +59,9 @@ impl Summary {
         }
         self.seen.merge(&report.seen);
         self.tally.merge(&report.tally);
+        if let Some(reason) = report.only_safe {
+            *self.only_safe.entry(reason).or_default() += 1;
+        }
         if let Some(violation) = report.violation {
             self.failures.push((report.seed, report.shape, violation));
         }
@@ -86,6 +92,9 @@ impl fmt::Display for Summary {
             self.faster()
         )?;
         write!(f, "{}seen:\n{}", self.tally, self.seen)?;
+        for (reason, count) in &self.only_safe {
+            writeln!(f, "{count} worlds had only to be safe in the end: {reason}")?;
+        }
         for (seed, shape, violation) in &self.failures {
             let line = violation.what.replace("\n", " ");
             writeln!(f, "seed {seed} ({shape:?}) broke law {}: {line:.300}", violation.law)?;
@@ -107,7 +116,7 @@ pub fn run_many(seeds: Range<u64>, shape: Option<Shape>, limit: Option<Duration>
                 return;
             }
             let world_begun = Instant::now();
-            let report = run(seed, Options { shape, ..Options::default() });
+            let report = run(seed, &Options { shape, ..Options::default() });
             let mut summary = summary.lock().expect("no thread panics while it counts");
             summary.add(report, world_begun.elapsed());
             if summary.failures.len() >= failures_max {

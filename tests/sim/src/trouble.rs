@@ -19,15 +19,18 @@ impl World {
     /// Something goes wrong; the next trouble is on its way. Each draws from a source of its own.
     pub(crate) fn trouble(&mut self, number: u64) {
         let Some(mean) = self.plan.fault_mean.filter(|_| !self.healed) else { return };
-        let mut random = Random::of(self.seed, TROUBLES, number);
-        let delay = random.waiting(mean) + MILLISECOND;
-        self.after(delay, Occurrence::Trouble { number: number + 1 });
         let weights: Vec<u64> = self.plan.faults.iter().map(|(_, weight)| *weight).collect();
         if weights.iter().sum::<u64>() == 0 {
             return;
         }
+        let mut random = Random::of(self.seed, TROUBLES, number);
+        let delay = random.waiting(mean) + MILLISECOND;
         let (fault, _) = self.plan.faults[random.weighted(&weights)];
-        if !self.less.allows(number, fault) {
+        let allowed = self.less.allows(number, fault);
+        // Far beyond what a world lasts for: of the kinds that are asked for there may be none.
+        let at_once = self.less.hurry && !allowed && number < 10_000;
+        self.after(if at_once { 0 } else { delay }, Occurrence::Trouble { number: number + 1 });
+        if !allowed {
             return;
         }
         self.trace.note(self.now, || format!("## trouble {number}: {fault:?}"));

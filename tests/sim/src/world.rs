@@ -134,6 +134,9 @@ pub(crate) enum Occurrence {
 /// The purpose of the sources that take the place of a world's own where it is shaken.
 const SHAKES: u64 = 2;
 
+/// How long a world that is in a hurry has for founding its cluster.
+const HURRIED_CALM: Instant = 600 * MILLISECOND;
+
 /// A world that takes more is spinning: the longest sound ones take a tenth.
 const STEPS_MAX: u64 = 1_000_000;
 
@@ -230,7 +233,8 @@ impl World {
         if let Some(mean) = world.plan.fault_mean {
             // Most worlds get some time to be founded in; in some that is part of the fun.
             let calm = if world.random.per_mille(800) { SECOND } else { 0 };
-            let delay = calm + Random::of(seed, TROUBLES, 0).waiting(mean);
+            let first = calm + Random::of(seed, TROUBLES, 0).waiting(mean);
+            let delay = if world.less.hurry { first.min(HURRIED_CALM) } else { first };
             world.after(delay, Occurrence::Trouble { number: 1 });
         }
         world
@@ -250,7 +254,9 @@ impl World {
                 self.broke(Violation { law: 10, what: format!("the nodes took {STEPS_MAX} events and find no rest") });
             }
         }
-        self.now = self.now.max(end);
+        if self.violation.is_none() {
+            self.now = self.now.max(end);
+        }
     }
 
     pub(crate) fn after(&mut self, delay: Instant, occurrence: Occurrence) {

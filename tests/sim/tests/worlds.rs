@@ -37,11 +37,11 @@ fn every_shape_of_cluster_is_run() {
 #[test]
 fn a_seed_gives_the_same_world_again() {
     for seed in 20_000..20_006 {
-        let one = run(seed, Options { traced: true, ..Options::default() });
-        let other = run(seed, Options { traced: true, ..Options::default() });
+        let one = run(seed, &Options { traced: true, ..Options::default() });
+        let other = run(seed, &Options { traced: true, ..Options::default() });
         assert_eq!(one.trace, other.trace, "seed {seed}");
         assert_eq!(one.fingerprint, other.fingerprint, "seed {seed}");
-        let untraced = run(seed, Options::default());
+        let untraced = run(seed, &Options::default());
         assert_eq!(one.fingerprint, untraced.fingerprint, "seed {seed}: watching changes the world");
     }
 }
@@ -49,7 +49,7 @@ fn a_seed_gives_the_same_world_again() {
 #[test]
 fn a_world_with_less_in_it_is_the_same_world_again_too() {
     for seed in 20_100..20_104 {
-        let whole = run(seed, Options::default());
+        let whole = run(seed, &Options::default());
         let half = whole.troubles.iter().map(|(number, _)| *number).step_by(2).collect();
         let less = Less {
             faults: Some(half),
@@ -61,7 +61,7 @@ fn a_world_with_less_in_it_is_the_same_world_again_too() {
             ..Less::default()
         };
         let options = Options { traced: true, shape: None, less };
-        let (one, other) = (run(seed, options.clone()), run(seed, options));
+        let (one, other) = (run(seed, &options), run(seed, &options));
         assert_eq!(one.trace, other.trace, "seed {seed}");
         assert_eq!(one.fingerprint, other.fingerprint, "seed {seed}");
     }
@@ -71,10 +71,10 @@ fn a_world_with_less_in_it_is_the_same_world_again_too() {
 fn a_fault_that_is_left_out_does_not_turn_the_others_into_different_ones() {
     let mut compared = 0;
     for seed in 20_200..20_220 {
-        let whole = run(seed, Options::default());
+        let whole = run(seed, &Options::default());
         let Some((left_out, _)) = whole.troubles.first().copied() else { continue };
         let less = Less { without: [left_out].into(), ..Less::default() };
-        let rest = run(seed, Options { less, ..Options::default() });
+        let rest = run(seed, &Options { less, ..Options::default() });
         assert!(rest.troubles.iter().all(|(number, _)| *number != left_out), "seed {seed}");
         // Whether one finds something to break may differ; what it is may not.
         for (number, fault) in rest.troubles {
@@ -92,7 +92,7 @@ fn a_fault_that_is_left_out_does_not_turn_the_others_into_different_ones() {
 fn only_the_kinds_that_are_asked_for_are_made() {
     let less = Less { kinds: Fault::list("Crash,Rot"), ..Less::default() };
     let made: Vec<Fault> = (20_300..20_320)
-        .flat_map(|seed| run(seed, Options { less: less.clone(), ..Options::default() }).tally.faults.into_keys())
+        .flat_map(|seed| run(seed, &Options { less: less.clone(), ..Options::default() }).tally.faults.into_keys())
         .collect();
     assert!(made.contains(&Fault::Crash) && made.contains(&Fault::Rot), "{made:?}");
     assert!(made.iter().all(|fault| [Fault::Crash, Fault::Rot].contains(fault)), "{made:?}");
