@@ -176,14 +176,17 @@ impl Node {
         }
         let Some(inquiry) = &self.inquiry else { return };
         // Of two servers this one may have gone on alone, on proof of the other's death: what it has lost then nobody
-        // else was told, but for one that leads in an uninterrupted run, which nobody can have proven dead.
+        // else was told, but for one that has led ever since its run began to, frozen or not: nobody can have proven
+        // that run dead. A frozen primary does not call itself one, but its heartbeats are heard.
         let must_lead = amnesiac && self.config.constants.quorum == QuorumRule::Survivors;
+        let heard = self.hears(now);
         let others: Option<Vec<_>> = self
             .others()
             .map(|server| {
                 let answered = inquiry.answers.get(&server)?;
                 let register = answered.testimony.register.as_ref()?;
-                let leads = answered.testimony.hears == Some((server, answered.from.run));
+                let its_run = Some((server, answered.from.run));
+                let leads = answered.testimony.hears == its_run || heard == its_run;
                 (register.standing == Standing::Intact && (leads || !must_lead)).then(|| register.clone())
             })
             .collect();
