@@ -9,12 +9,15 @@ use std::fmt;
 use crate::plan::Shape;
 use crate::run::{Options, Report, run};
 
-/// How many worlds are tried in all.
-const RUNS_MAX: u32 = 3_000;
+/// How many events nodes may take in all the worlds that are tried: a minute or so, counted in what does not depend on
+/// the machine.
+const STEPS_MAX: u64 = 10_000_000;
 /// How many shakes of one candidate are tried.
 const SHAKES: u64 = 16;
 /// How many shakes of the smallest world are tried for the shortest story.
 const LAST_SHAKES: u64 = 200;
+/// And how many events they may take.
+const LAST_STEPS_MAX: u64 = 2_000_000;
 
 /// The smallest world that was found to break the law.
 #[derive(Clone, Debug)]
@@ -52,13 +55,13 @@ pub fn shrink(seed: u64, options: &Options) -> Option<Shrunk> {
     let options = Options { traced: false, ..options.clone() };
     let report = run(seed, &options);
     let law = report.violation.as_ref()?.law;
-    let mut search = Search { seed, law, runs: 1, best: options, report };
+    let mut search = Search { seed, law, runs: 1, steps_left: STEPS_MAX, best: options, report };
     search.without_what_came_later();
     loop {
         let before = search.best.clone();
         search.fewer_faults();
         search.a_smaller_world();
-        if search.best == before || search.runs >= RUNS_MAX {
+        if search.best == before || search.steps_left == 0 {
             break;
         }
     }
@@ -72,6 +75,7 @@ struct Search {
     seed: u64,
     law: u8,
     runs: u32,
+    steps_left: u64,
     best: Options,
     report: Report,
 }
@@ -95,11 +99,12 @@ impl Search {
     }
 
     fn breaks(&mut self, options: &Options) -> bool {
-        if self.runs >= RUNS_MAX {
+        if self.steps_left == 0 {
             return false;
         }
         self.runs += 1;
         let report = run(self.seed, options);
+        self.steps_left = self.steps_left.saturating_sub(report.steps);
         let breaks = report.violation.as_ref().is_some_and(|violation| violation.law == self.law);
         if breaks {
             (self.best, self.report) = (options.clone(), report);
@@ -195,10 +200,10 @@ impl Search {
     /// Of many shakes the one that breaks the law after the fewest steps.
     fn a_shorter_story(&mut self) {
         let (mut best, mut report) = (self.best.clone(), self.report.clone());
+        self.steps_left = LAST_STEPS_MAX;
         for shake in 0..LAST_SHAKES {
             let mut options = best.clone();
             options.less.shake = shake;
-            self.runs = self.runs.min(RUNS_MAX - 1);
             if self.breaks(&options) && self.report.steps < report.steps {
                 (best, report) = (options, self.report.clone());
             }
