@@ -45,6 +45,6 @@ pub use heirloom_laws::Violation;
 pub use less::Less;
 pub use plan::Shape;
 pub use run::{Options, Report, STEPS_MIN, run};
-pub use shrink::{Shrunk, shrink};
+pub use shrink::{Shrunk, shrink, shrink_while};
 pub use summary::{Summary, run_many};
 pub use trace::is_chatter;

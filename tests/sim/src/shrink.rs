@@ -12,12 +12,11 @@ use crate::run::{Options, Report, run};
 /// How many events nodes may take in all the worlds that are tried: a minute or so, counted in what does not depend on
 /// the machine.
 const STEPS_MAX: u64 = 10_000_000;
-/// How many shakes of one candidate are tried.
+/// How many shakes of one candidate are tried, at first and once nothing is left out without them.
+const FEW_SHAKES: u64 = 2;
 const SHAKES: u64 = 16;
 /// How many shakes of the smallest world are tried for the shortest story.
 const LAST_SHAKES: u64 = 200;
-/// And how many events they may take.
-const LAST_STEPS_MAX: u64 = 2_000_000;
 
 /// The smallest world that was found to break the law.
 #[derive(Clone, Debug)]
@@ -52,36 +51,52 @@ impl fmt::Display for Shrunk {
 
 /// Shrinks a failing world; `None` where it does not fail.
 pub fn shrink(seed: u64, options: &Options) -> Option<Shrunk> {
+    let law = run(seed, &Options { traced: false, ..options.clone() }).violation?.law;
+    let breaks = |report: &Report| report.violation.as_ref().is_some_and(|violation| violation.law == law);
+    shrink_while(seed, options, STEPS_MAX, &breaks)
+}
+
+/// Shrinks a world as long as what is said of it holds; `None` where it does not. Worlds of `steps_max` events in all
+/// are tried.
+pub fn shrink_while(seed: u64, options: &Options, steps_max: u64, holds: &dyn Fn(&Report) -> bool) -> Option<Shrunk> {
     let options = Options { traced: false, ..options.clone() };
     let report = run(seed, &options);
-    let law = report.violation.as_ref()?.law;
-    let mut search = Search { seed, law, runs: 1, steps_left: STEPS_MAX, best: options, report };
+    if !holds(&report) {
+        return None;
+    }
+    let mut search = Search { seed, holds, runs: 1, shakes: FEW_SHAKES, steps_left: steps_max, best: options, report };
     search.without_what_came_later();
     loop {
         let before = search.best.clone();
-        search.fewer_faults();
+        // The other way round each try would take as long as the whole world.
         search.a_smaller_world();
-        if search.best == before || search.steps_left == 0 {
+        search.fewer_faults();
+        if search.steps_left == 0 || search.best == before && search.shakes == SHAKES {
             break;
         }
+        if search.best == before {
+            search.shakes = SHAKES;
+        }
     }
+    search.steps_left = steps_max / 5;
     search.a_shorter_story();
     let options = Options { traced: true, ..search.best };
     let report = run(seed, &options);
     Some(Shrunk { options, report, runs: search.runs + 1 })
 }
 
-struct Search {
+struct Search<'a> {
     seed: u64,
-    law: u8,
+    holds: &'a dyn Fn(&Report) -> bool,
     runs: u32,
+    shakes: u64,
     steps_left: u64,
     best: Options,
     report: Report,
 }
 
-impl Search {
-    /// Takes a smaller world where it, or a shake of it, breaks the same law.
+impl Search<'_> {
+    /// Takes a smaller world where what is said holds of it, or of a shake of it.
     fn take(&mut self, change: impl Fn(&mut Options)) -> bool {
         let mut wanted = self.best.clone();
         change(&mut wanted);
@@ -89,7 +104,7 @@ impl Search {
             return false;
         }
         let own = wanted.less.shake;
-        for shake in std::iter::once(own).chain((0..SHAKES).filter(|shake| *shake != own)) {
+        for shake in std::iter::once(own).chain((0..self.shakes).filter(|shake| *shake != own)) {
             wanted.less.shake = shake;
             if self.breaks(&wanted) {
                 return true;
@@ -105,7 +120,7 @@ impl Search {
         self.runs += 1;
         let report = run(self.seed, options);
         self.steps_left = self.steps_left.saturating_sub(report.steps);
-        let breaks = report.violation.as_ref().is_some_and(|violation| violation.law == self.law);
+        let breaks = (self.holds)(&report);
         if breaks {
             (self.best, self.report) = (options.clone(), report);
         }
@@ -200,7 +215,6 @@ impl Search {
     /// Of many shakes the one that breaks the law after the fewest steps.
     fn a_shorter_story(&mut self) {
         let (mut best, mut report) = (self.best.clone(), self.report.clone());
-        self.steps_left = LAST_STEPS_MAX;
         for shake in 0..LAST_SHAKES {
             let mut options = best.clone();
             options.less.shake = shake;

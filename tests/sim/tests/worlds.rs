@@ -1,7 +1,7 @@
 //! Many worlds: no law is broken, and enough is seen for that to mean something.
 
 use heirloom_sim::sometimes::Sometimes;
-use heirloom_sim::{Fault, Less, Options, STEPS_MIN, Shape, run, run_many};
+use heirloom_sim::{Fault, Less, Options, Report, STEPS_MIN, Shape, run, run_many, shrink_while};
 
 /// The seeds of the test command; `cargo sim -- --minutes M` goes further.
 const SEEDS: std::ops::Range<u64> = 0..700;
@@ -96,4 +96,19 @@ fn only_the_kinds_that_are_asked_for_are_made() {
         .collect();
     assert!(made.contains(&Fault::Crash) && made.contains(&Fault::Rot), "{made:?}");
     assert!(made.iter().all(|fault| [Fault::Crash, Fault::Rot].contains(fault)), "{made:?}");
+}
+
+#[test]
+fn what_does_not_matter_is_left_out_of_a_world_that_is_shrunk() {
+    // What stands for a broken law here: that a primary was killed, in a world that saw more than that.
+    let holds = |report: &Report| report.tally.faults.contains_key(&Fault::CrashPrimary);
+    let (seed, whole) = (20_400..)
+        .map(|seed| (seed, run(seed, &Options::default())))
+        .find(|(_, report)| holds(report) && report.troubles.len() > 8 && report.steps < 8_000)
+        .expect("there are many such worlds");
+    let shrunk = shrink_while(seed, &Options::default(), 400_000, &holds).expect("it holds");
+    let kinds: Vec<Fault> = shrunk.report.troubles.iter().map(|(_, fault)| *fault).collect();
+    assert_eq!(kinds, [Fault::CrashPrimary], "{}", shrunk.command());
+    assert!(shrunk.report.steps < whole.steps / 2, "{} of {} steps are left", shrunk.report.steps, whole.steps);
+    assert_eq!(run(seed, &shrunk.options).trace, shrunk.report.trace, "{}", shrunk.command());
 }
