@@ -38,6 +38,8 @@ pub enum Outcome {
         /// Whether there was a value before.
         existed: bool,
     },
+    /// The change took effect; what was there before was not told.
+    Done,
     /// The read returned this.
     Found(Bytes),
     /// The read found no value.
@@ -339,7 +341,7 @@ fn effect(operation: &Operation, numbers: &BTreeMap<Bytes, Value>) -> Effect {
         Some(Outcome::Changed { existed: true }) => Need::AnyValue,
         Some(Outcome::Changed { existed: false } | Outcome::NotFound) => Need::Exactly(NO_VALUE),
         Some(Outcome::Found(value)) => Need::Exactly(number(value)),
-        None => Need::Anything,
+        Some(Outcome::Done) | None => Need::Anything,
     };
     let leaves = match (&operation.call, outcome) {
         (Call::Add(value), _) => Some(number(value)),
