@@ -1,10 +1,15 @@
 //! The smallest piece of a key's history that can't be explained.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use heirloom_sim::linearizable::{self, Call, Fault, Operation, Outcome};
 
 use crate::check::Violation;
 use crate::record::{Answer, Op, Record};
+
+/// A smaller piece that is harder than this to judge is not looked for.
+const CONFIGURATIONS_MAX: usize = 2_000;
 
 /// Finds out whether the history of one key is linearizable; if not, the piece that shows it.
 ///
@@ -26,22 +31,30 @@ pub(crate) fn first_conflict(key: &str, records: &[&Record]) -> Option<Violation
         records.iter().copied().zip(all).filter(|(_, operation)| operation.called_at <= end).collect();
     let fails = |piece: &[(&Record, Operation)]| {
         let operations: Vec<Operation> = piece.iter().map(|(_, operation)| operation.clone()).collect();
-        matches!(linearizable::check(&name, &operations), Err(Fault::NotLinearizable { .. }))
+        let checked = linearizable::check_within(CONFIGURATIONS_MAX, &name, &operations);
+        matches!(checked, Err(Fault::NotLinearizable { .. }))
     };
-    let mut step = piece.len().div_ceil(2);
-    while step > 0 {
-        let mut from = 0;
-        while from < piece.len() {
-            let to = (from + step).min(piece.len());
-            let weaker = weakened(&piece, from, to);
-            let left_out = piece.len() - weaker.len();
-            from = to;
-            if weaker != piece && fails(&weaker) {
-                piece = weaker;
-                from -= left_out;
+    piece.sort_by_key(|(_, operation)| operation.called_at);
+    if let Some(shorter) = from_one_change_on(&piece, &fails) {
+        piece = shorter;
+    }
+    // Reads first: a change of unknown outcome whose value nobody reads costs the checker little.
+    for reads in [true, false] {
+        let mut step = piece.len().div_ceil(2);
+        while step > 0 {
+            let mut from = 0;
+            while from < piece.len() {
+                let to = (from + step).min(piece.len());
+                let weaker = weakened(&piece, from..to, reads);
+                let left_out = piece.len() - weaker.len();
+                from = to;
+                if weaker != piece && fails(&weaker) {
+                    piece = weaker;
+                    from -= left_out;
+                }
             }
+            step /= 2;
         }
-        step /= 2;
     }
     let read: Vec<&Bytes> = piece
         .iter()
@@ -66,14 +79,59 @@ pub(crate) fn first_conflict(key: &str, records: &[&Record]) -> Option<Violation
     Some(Violation { what, piece: shown })
 }
 
-/// The piece with less demanded between two places.
-fn weakened<'a>(piece: &[(&'a Record, Operation)], from: usize, to: usize) -> Vec<(&'a Record, Operation)> {
-    let weaker = |(place, (record, operation)): (usize, &(&'a Record, Operation))| {
-        if !(from..to).contains(&place) {
-            return Some((*record, operation.clone()));
+/// The piece from the last change on that overlaps with nothing and without what was before it, where that still fails.
+///
+/// Whatever was answered before the change was asked for took effect before it, and left nothing behind but the value that
+/// the change replaced; what is not known of may still take effect, and stays.
+fn from_one_change_on<'a>(
+    piece: &[(&'a Record, Operation)],
+    fails: &impl Fn(&[(&'a Record, Operation)]) -> bool,
+) -> Option<Vec<(&'a Record, Operation)>> {
+    let ends = |operation: &Operation| operation.returned.as_ref().map(|(at, _)| *at);
+    let is_alone = |place: &usize| {
+        let one = &piece[*place].1;
+        let Some(end) = ends(one) else { return false };
+        let apart = |(other, (_, operation)): (usize, &(&Record, Operation))| {
+            let before = ends(operation).is_none_or(|ended| ended < one.called_at);
+            other == *place || before || operation.called_at > end
+        };
+        one.call != Call::Read && piece.iter().enumerate().all(apart)
+    };
+    let alone: Vec<usize> = (0..piece.len()).rev().filter(is_alone).collect();
+    let mut turn = 1;
+    while let Some(place) = alone.get(turn - 1) {
+        let from = piece[*place].1.called_at;
+        let is_read = |call: &Call| {
+            let finds = |outcome: &Outcome| matches!((call, outcome), (Call::Add(a), Outcome::Found(b)) if a == b);
+            piece[*place..].iter().any(|(_, later)| later.returned.as_ref().is_some_and(|(_, outcome)| finds(outcome)))
+        };
+        let kept = piece.iter().enumerate().filter_map(|(other, (record, operation))| {
+            let later = other > *place || ends(operation).is_none_or(|end| end >= from);
+            if later && other != *place {
+                return Some((*record, operation.clone()));
+            }
+            // What these found depends on what is left out. Those that are read later are kept for the reader.
+            let returned = ends(operation).map(|at| (at, Outcome::Done));
+            let kept = other == *place || is_read(&operation.call);
+            kept.then(|| (*record, Operation { returned, ..operation.clone() }))
+        });
+        let shorter: Vec<(&Record, Operation)> = kept.collect();
+        if fails(&shorter) {
+            return Some(shorter);
         }
-        let weaker = Operation { returned: None, ..operation.clone() };
-        (operation.call != Call::Read).then_some((*record, weaker))
+        turn *= 2;
+    }
+    None
+}
+
+/// The piece with less demanded in a range: without its reads, or with the outcome of its changes unknown.
+fn weakened<'a>(piece: &[(&'a Record, Operation)], range: Range<usize>, reads: bool) -> Vec<(&'a Record, Operation)> {
+    let weaker = |(place, (record, operation)): (usize, &(&'a Record, Operation))| {
+        let is_read = operation.call == Call::Read;
+        match range.contains(&place) && is_read == reads {
+            false => Some((*record, operation.clone())),
+            true => (!is_read).then(|| (*record, Operation { returned: None, ..operation.clone() })),
+        }
     };
     piece.iter().enumerate().filter_map(weaker).collect()
 }
