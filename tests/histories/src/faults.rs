@@ -214,6 +214,9 @@ impl Injector {
                 (self.set[self.random.weighted(&weights)], false)
             }
         };
+        if is_first {
+            self.whole("before a fault").await?;
+        }
         let servers = self.cluster.servers();
         let primary = leader(&self.cluster.look().await).map(|status| status.server as usize);
         let any = self.random.below(servers as u64) as usize;

@@ -69,6 +69,7 @@ async fn drive(options: Options) -> Result<Report, String> {
     std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let cluster = Cluster::new(options.network.clone(), options.shape, options.executable.clone(), folder);
     let cluster = Arc::new(cluster);
+    // What is told of the faults and what stands in the history is in one clock.
     let begun = Instant::now();
     let mut injector = Injector::new(cluster.clone(), &options.faults, options.seed, begun, options.quiet)?;
     for id in 0..cluster.servers() {
@@ -82,8 +83,7 @@ async fn drive(options: Options) -> Result<Report, String> {
         rate: options.rate,
         commands: (options.executable.path().to_owned(), options.commands),
     };
-    let clients = Clients::start(&options.network, &cluster.addresses, &plan);
-    let started = clients.shared.begun;
+    let clients = Clients::start(&options.network, &cluster.addresses, &plan, begun);
     let mut failures = Vec::new();
     failures.extend(hurt(&mut injector, options.time).await.err());
     injector.mend_all()?;
@@ -95,7 +95,7 @@ async fn drive(options: Options) -> Result<Report, String> {
     failures.extend(troubles);
     let end = finale::settle(&cluster).await.map_err(|what| failures.push(what)).ok();
     if end.is_some() {
-        failures.extend(finale::read_all(&cluster, started, &mut history).await.err());
+        failures.extend(finale::read_all(&cluster, begun, &mut history).await.err());
     }
     let deaths = std::iter::from_fn(|| cluster.take_death());
     failures.extend(deaths.map(|(id, how)| format!("server {id} ended by itself: {how}")));
