@@ -32,7 +32,8 @@ pub struct Report {
     pub(crate) end: Option<End>,
     pub(crate) counts: BTreeMap<(&'static str, &'static str), u64>,
     pub(crate) epochs: usize,
-    pub(crate) gap: Duration,
+    /// The longest time in which no change was answered, and when it began.
+    pub(crate) gap: (Duration, Duration),
     pub(crate) ran: Duration,
     pub(crate) seed: u64,
 }
@@ -62,7 +63,7 @@ impl Report {
             *counts.entry((op, outcome)).or_default() += 1;
         }
         ends.sort_unstable();
-        let gap = ends.windows(2).map(|two| two[1] - two[0]).max().unwrap_or(0);
+        let gap = ends.windows(2).map(|two| (two[1] - two[0], two[0])).max().unwrap_or((0, 0));
         let leaders: Vec<u64> = epochs.iter().map(|epoch| epoch[1]).collect();
         Self {
             failures: Vec::new(),
@@ -73,7 +74,7 @@ impl Report {
             end: None,
             counts,
             epochs: epochs.len(),
-            gap: Duration::from_nanos(gap),
+            gap: (Duration::from_nanos(gap.0), Duration::from_nanos(gap.1)),
             ran: Duration::ZERO,
             seed: 0,
         }
@@ -99,10 +100,11 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "{} epochs answered changes, {} failovers; the longest gap between two answered changes: {:.0} ms",
+            "{} epochs answered changes, {} failovers; the longest gap between two answered changes: {:.0} ms, from {:.3} s on",
             self.epochs,
             self.failovers,
-            self.gap.as_secs_f64() * 1e3
+            self.gap.0.as_secs_f64() * 1e3,
+            self.gap.1.as_secs_f64()
         )?;
         if let Some(end) = &self.end {
             for (id, (role, version, applied, digest)) in end.states.iter().enumerate() {
