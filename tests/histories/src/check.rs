@@ -44,6 +44,21 @@ pub struct Judged {
     pub violations: Vec<Violation>,
 }
 
+/// How many violations are shown: one fault breaks many keys and versions, and the first pieces tell as much as all.
+const SHOWN_MAX: usize = 8;
+
+impl fmt::Display for Judged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { operations, keys, operations_of_a_key_max: most, violations } = self;
+        writeln!(f, "judged {operations} operations on {keys} keys, {most} of one key at most")?;
+        violations.iter().take(SHOWN_MAX).try_for_each(|violation| write!(f, "{violation}"))?;
+        match violations.len() {
+            0 => Ok(()),
+            count => writeln!(f, "{count} violations, {} shown", count.min(SHOWN_MAX)),
+        }
+    }
+}
+
 /// Judges a history. `version` is the dictionary's own at the end, where it is known.
 pub fn judge(history: &[Record], version: Option<u64>) -> Judged {
     let mut keys: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();

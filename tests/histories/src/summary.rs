@@ -111,15 +111,7 @@ impl fmt::Display for Report {
                 writeln!(f, "server {id}: {role}, version {version}, applied {applied}, digest {digest}")?;
             }
         }
-        let judged = &self.judged;
-        writeln!(
-            f,
-            "judged {} operations on {} keys, {} of one key at most",
-            judged.operations, judged.keys, judged.operations_of_a_key_max
-        )?;
-        for violation in &judged.violations {
-            write!(f, "{violation}")?;
-        }
+        write!(f, "{}", self.judged)?;
         for failure in &self.failures {
             writeln!(f, "FAILED: {failure}")?;
         }
