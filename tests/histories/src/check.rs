@@ -23,7 +23,11 @@ pub struct Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "VIOLATION: {}", self.what)?;
-        for record in &self.piece {
+        let skipped = self.piece.len().saturating_sub(RECORDS_SHOWN_MAX);
+        if skipped > 0 {
+            writeln!(f, "  ({skipped} before these)")?;
+        }
+        for record in &self.piece[skipped..] {
             let json = serde_json::to_string(record).map_err(|_| fmt::Error)?;
             writeln!(f, "  {json}")?;
         }
@@ -46,6 +50,8 @@ pub struct Judged {
 
 /// How many violations are shown: one fault breaks many keys and versions, and the first pieces tell as much as all.
 const SHOWN_MAX: usize = 8;
+/// How many operations of a piece are shown.
+const RECORDS_SHOWN_MAX: usize = 40;
 
 impl fmt::Display for Judged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

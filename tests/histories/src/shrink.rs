@@ -1,6 +1,7 @@
 //! The smallest piece of a key's history that can't be explained.
 
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use heirloom_sim::linearizable::{self, Call, Fault, Operation, Outcome};
@@ -10,6 +11,9 @@ use crate::record::{Answer, Op, Record};
 
 /// A smaller piece that is harder than this to judge is not looked for.
 const CONFIGURATIONS_MAX: usize = 2_000;
+
+/// For so long a smaller piece is looked for. The verdict does not depend on it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Finds out whether the history of one key is linearizable; if not, the piece that shows it.
 ///
@@ -26,7 +30,7 @@ pub(crate) fn first_conflict(key: &str, records: &[&Record]) -> Option<Violation
         }
         Err(Fault::NotLinearizable { operation, possible, .. }) => (operation, possible),
     };
-    let end = operation.returned.as_ref().map_or(u64::MAX, |(at, _)| *at);
+    let end = operation_end(&operation);
     let mut piece: Vec<(&Record, Operation)> =
         records.iter().copied().zip(all).filter(|(_, operation)| operation.called_at <= end).collect();
     let fails = |piece: &[(&Record, Operation)]| {
@@ -38,12 +42,13 @@ pub(crate) fn first_conflict(key: &str, records: &[&Record]) -> Option<Violation
     if let Some(shorter) = from_one_change_on(&piece, &fails) {
         piece = shorter;
     }
+    let begun = Instant::now();
     // Reads first: a change of unknown outcome whose value nobody reads costs the checker little.
     for reads in [true, false] {
         let mut step = piece.len().div_ceil(2);
         while step > 0 {
             let mut from = 0;
-            while from < piece.len() {
+            while from < piece.len() && begun.elapsed() < PATIENCE {
                 let to = (from + step).min(piece.len());
                 let weaker = weakened(&piece, from..to, reads);
                 let left_out = piece.len() - weaker.len();
@@ -79,41 +84,33 @@ pub(crate) fn first_conflict(key: &str, records: &[&Record]) -> Option<Violation
     Some(Violation { what, piece: shown })
 }
 
-/// The piece from the last change on that overlaps with nothing and without what was before it, where that still fails.
+/// The piece from one of the last changes on, without what was before it, where that still fails.
 ///
-/// Whatever was answered before the change was asked for took effect before it, and left nothing behind but the value that
-/// the change replaced; what is not known of may still take effect, and stays.
+/// What was answered before the change was asked for took effect before it, and left nothing behind but a value that the
+/// change replaced. What overlaps with it may have met that value: so its reads are left out, and its changes say no more
+/// what they met. What is not known of may still take effect, and stays.
 fn from_one_change_on<'a>(
     piece: &[(&'a Record, Operation)],
     fails: &impl Fn(&[(&'a Record, Operation)]) -> bool,
 ) -> Option<Vec<(&'a Record, Operation)>> {
-    let ends = |operation: &Operation| operation.returned.as_ref().map(|(at, _)| *at);
-    let is_alone = |place: &usize| {
-        let one = &piece[*place].1;
-        let Some(end) = ends(one) else { return false };
-        let apart = |(other, (_, operation)): (usize, &(&Record, Operation))| {
-            let before = ends(operation).is_none_or(|ended| ended < one.called_at);
-            other == *place || before || operation.called_at > end
-        };
-        one.call != Call::Read && piece.iter().enumerate().all(apart)
-    };
-    let alone: Vec<usize> = (0..piece.len()).rev().filter(is_alone).collect();
+    let known = |(_, operation): &&(&Record, Operation)| operation.call != Call::Read && operation.returned.is_some();
+    let changes: Vec<&Operation> = piece.iter().rev().filter(known).map(|(_, operation)| operation).collect();
     let mut turn = 1;
-    while let Some(place) = alone.get(turn - 1) {
-        let from = piece[*place].1.called_at;
-        let is_read = |call: &Call| {
+    while let Some(change) = changes.get(turn - 1) {
+        let end = operation_end(change);
+        let found = |call: &Call| {
             let finds = |outcome: &Outcome| matches!((call, outcome), (Call::Add(a), Outcome::Found(b)) if a == b);
-            piece[*place..].iter().any(|(_, later)| later.returned.as_ref().is_some_and(|(_, outcome)| finds(outcome)))
+            let mut later = piece.iter().filter(|(_, operation)| operation.called_at > end);
+            later.any(|(_, operation)| operation.returned.as_ref().is_some_and(|(_, outcome)| finds(outcome)))
         };
-        let kept = piece.iter().enumerate().filter_map(|(other, (record, operation))| {
-            let later = other > *place || ends(operation).is_none_or(|end| end >= from);
-            if later && other != *place {
+        let kept = piece.iter().filter_map(|(record, operation)| {
+            if operation.called_at > end || operation.returned.is_none() {
                 return Some((*record, operation.clone()));
             }
-            // What these found depends on what is left out. Those that are read later are kept for the reader.
-            let returned = ends(operation).map(|at| (at, Outcome::Done));
-            let kept = other == *place || is_read(&operation.call);
-            kept.then(|| (*record, Operation { returned, ..operation.clone() }))
+            let overlaps = operation.call != Call::Read && operation_end(operation) >= change.called_at;
+            // What is found later is kept for whoever reads the piece.
+            let returned = operation.returned.as_ref().map(|(at, _)| (*at, Outcome::Done));
+            (overlaps || found(&operation.call)).then(|| (*record, Operation { returned, ..operation.clone() }))
         });
         let shorter: Vec<(&Record, Operation)> = kept.collect();
         if fails(&shorter) {
@@ -122,6 +119,10 @@ fn from_one_change_on<'a>(
         turn *= 2;
     }
     None
+}
+
+fn operation_end(operation: &Operation) -> u64 {
+    operation.returned.as_ref().map_or(u64::MAX, |(at, _)| *at)
 }
 
 /// The piece with less demanded in a range: without its reads, or with the outcome of its changes unknown.
