@@ -16,6 +16,7 @@ pub mod hash;
 pub mod ids;
 pub mod limits;
 pub mod message;
+pub mod mutants;
 pub mod outbox;
 pub mod proposal;
 pub mod quorum;
@@ -35,6 +36,7 @@ pub use event::{Action, Birth, Cause, Durable, Event, Identity, Note, Record, Ti
 pub use hash::{ChainHash, Digest};
 pub use ids::{ClusterId, Epoch, LogIndex, Member, Peer, Position, RunId, ServerId, SessionId, StoreId, Version};
 pub use message::Message;
+pub use mutants::{Mutant, planted};
 pub use outbox::Outbox;
 pub use proposal::{Mandate, Proposal};
 pub use register::{Register, Standing};

@@ -8,8 +8,8 @@ use heirloom_proto::message::Testimony;
 use heirloom_proto::proposal::Vote;
 use heirloom_proto::view::Derivation;
 use heirloom_proto::{
-    ClusterId, Epoch, Member, Message, Outbox, Peer, Proposal, QuorumRule, RunId, ServerId, Standing, Time, View,
-    quorum,
+    ClusterId, Epoch, Member, Message, Mutant, Outbox, Peer, Proposal, QuorumRule, RunId, ServerId, Standing, Time,
+    View, planted, quorum,
 };
 
 use crate::node::{Node, Role};
@@ -191,6 +191,11 @@ impl Node {
             })
             .collect();
         let Some(others) = others else { return };
+        if planted(Mutant::RecoveryOnlyHeard) {
+            self.recovering = false;
+            self.register.standing = Standing::Intact;
+            return;
+        }
         let before = self.register.clone();
         for register in &others {
             self.register.learn(register.promised, register.accepted.as_ref());
@@ -225,7 +230,8 @@ impl Node {
     fn answerers(&self) -> BTreeSet<ServerId> {
         let others = self.inquiry.iter().flat_map(|inquiry| inquiry.answers.iter());
         let voting = others.filter(|(_, answered)| {
-            answered.testimony.register.as_ref().is_some_and(|register| register.standing == Standing::Intact)
+            let register = answered.testimony.register.as_ref();
+            register.is_some_and(|register| register.standing == Standing::Intact || planted(Mutant::AmnesiacVotes))
         });
         voting.map(|(server, _)| *server).chain([self.config.me]).collect()
     }
@@ -261,7 +267,7 @@ impl Node {
             }
             return;
         };
-        if !view.has(me) {
+        if !view.has(me) && !planted(Mutant::CandidateIsNoMember) {
             return;
         }
         let its_primary = Some((view.primary, view.epoch.run));
@@ -344,9 +350,12 @@ impl Node {
     /// Begins a proposal: the own promise goes to disk before anything is sent.
     fn attempt(&mut self, now: Time, purpose: Purpose, reason: String, out: &mut Outbox) {
         let above = self.highest_seen.max(self.register.promised);
-        let epoch = above.next_for(self.config.me, self.run());
+        let mut epoch = above.next_for(self.config.me, self.run());
         let accepted = self.register.accepted.clone();
-        assert!(self.register.promise(epoch), "an epoch above every one seen");
+        if planted(Mutant::EpochUsedTwice) && self.register.promised.run == self.run() {
+            epoch = self.register.promised;
+        }
+        assert!(self.register.promise(epoch) || planted(Mutant::EpochUsedTwice), "an epoch above every one seen");
         self.freeze(now, epoch);
         // Those who may not vote promise to freeze all the same, and stay members by it.
         // Where nobody was asked, the place being handed over, the members are the ones to wait for.
@@ -435,6 +444,8 @@ impl Node {
         let constants = &self.config.constants;
         if let Some(mandate) = attempt.proposal.chosen(constants, &excused) {
             let reason = attempt.reason.clone();
+            let froze_at = attempt.proposal.deadline - self.config.suspicion;
+            let now = if planted(Mutant::WaitFromFreeze) { froze_at } else { now };
             self.attempt = None;
             return self.begin_to_lead(now, &mandate, reason, out);
         }
