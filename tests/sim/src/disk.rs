@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use heirloom_proto::{
-    ChainHash, ClusterId, Constants, Durable, Identity, LogIndex, Member, Position, Record, Register, Sealed, ServerId,
-    StoreId, Ticket,
+    ChainHash, ClusterId, Constants, Durable, Identity, LogIndex, Member, Mutant, Position, Record, Register, Sealed,
+    ServerId, StoreId, Ticket, planted,
 };
 
 use crate::random::Random;
@@ -242,7 +242,11 @@ impl Disk {
             Record::Register(register) => {
                 let (promised, accepted) = (register.promised, register.accepted_epoch());
                 if let Some(before) = &self.register {
-                    assert!(promised >= before.promised, "a promise is taken back: {before:?}, then {register:?}");
+                    let forgets = planted(Mutant::StaleRegisterAfterRestart);
+                    assert!(
+                        promised >= before.promised || forgets,
+                        "a promise is taken back: {before:?}, then {register:?}"
+                    );
                     assert!(accepted >= before.accepted_epoch(), "a vote is taken back: {before:?}, then {register:?}");
                 }
                 self.register = Some(register);

@@ -38,12 +38,15 @@ struct Wanted {
 
 impl Wanted {
     fn options(&self) -> Options {
-        Options { traced: true, shape: self.shape, less: self.less.clone() }
+        Options { traced: true, shape: self.shape, less: self.less.clone(), ..Options::default() }
     }
 }
 
 fn main() -> io::Result<ExitCode> {
     let mut out = io::stdout().lock();
+    if std::env::args().nth(1).as_deref() == Some("mutants") {
+        return heirloom_sim::mutants::command(&mut out, std::env::args().skip(2));
+    }
     let Some(wanted) = parse(std::env::args().skip(1)) else {
         writeln!(io::stderr(), "{USAGE}")?;
         return Ok(ExitCode::from(2));

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::clock::SECOND;
 use crate::fault::Fault;
+use crate::focus::Focus;
 use crate::less::Less;
 use crate::plan::Shape;
 use crate::sometimes::Sometimes;
@@ -21,6 +22,8 @@ pub struct Options {
     pub traced: bool,
     /// This kind of cluster instead of the one that the seed draws.
     pub shape: Option<Shape>,
+    /// What it is about.
+    pub focus: Focus,
     /// What is left out of it.
     pub less: Less,
 }

@@ -180,6 +180,7 @@ impl World {
     pub(crate) fn new(seed: u64, options: &Options) -> Self {
         let mut random = Random::new(seed);
         let mut plan = Plan::of(&mut random, options.shape);
+        options.focus.apply(&mut plan);
         options.less.apply(&mut plan);
         if options.less.shake != 0 {
             random = Random::of(seed, SHAKES, options.less.shake);

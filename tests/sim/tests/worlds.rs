@@ -60,7 +60,7 @@ fn a_world_with_less_in_it_is_the_same_world_again_too() {
             shake: 5,
             ..Less::default()
         };
-        let options = Options { traced: true, shape: None, less };
+        let options = Options { traced: true, less, ..Options::default() };
         let (one, other) = (run(seed, &options), run(seed, &options));
         assert_eq!(one.trace, other.trace, "seed {seed}");
         assert_eq!(one.fingerprint, other.fingerprint, "seed {seed}");
