@@ -3,7 +3,7 @@
 use heirloom_proto::event::{Action, Note, Ticket};
 use heirloom_proto::limits::TAIL_EPOCHS_MAX;
 use heirloom_proto::message::Tail;
-use heirloom_proto::{Epoch, LogIndex, Member, Message, Outbox, Position, RunId, Sealed, Time};
+use heirloom_proto::{Epoch, LogIndex, Member, Message, Mutant, Outbox, Position, RunId, Sealed, Time, planted};
 
 use crate::replica::{ReadBackWrong, Replica};
 
@@ -126,7 +126,9 @@ impl Backup {
     ) -> bool {
         let awaited = self.work.is_some_and(|work| work.epoch == epoch && work.phase == Phase::AwaitsCut);
         let applied = self.replica.applied_index();
-        if !awaited || keep < applied || run != my_run || end != self.replica.log().end_position() || keep > end.index {
+        let again = planted(Mutant::SecondCut) && self.work.is_some_and(|work| work.epoch == epoch);
+        let now_end = if again { end } else { self.replica.log().end_position() };
+        if !(awaited || again) || keep < applied || run != my_run || end != now_end || keep > end.index {
             return false;
         }
         if keep < end.index {
@@ -189,7 +191,7 @@ impl Backup {
         }
         self.replica.persist(first_new, out);
         self.apply(out);
-        if !entries.is_empty() && self.replica.log().end() < first_new {
+        if !entries.is_empty() && (self.replica.log().end() < first_new || planted(Mutant::SyncSkipped)) {
             // All of it was known: the confirmation may have been lost.
             self.confirm(out);
         }
@@ -254,6 +256,9 @@ impl Backup {
 
     /// Answers a heartbeat of the epoch in which it works; false where it works in another or none.
     pub fn echo(&mut self, now: Time, epoch: Epoch, sent_at: Time, commit_index: LogIndex, out: &mut Outbox) -> bool {
+        if planted(Mutant::AppliesBeyondConfirmed) {
+            self.replica.apply_to(commit_index.min(self.replica.durable_end()));
+        }
         if self.works_in() != Some(epoch) {
             return false;
         }

@@ -7,16 +7,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use heirloom_proto::{Change, Response, limits};
 use heirloom_session::{Answer, CallId, Operation, Reason};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::address::Address;
 use crate::answer::{Changed, Entry};
-use crate::driver::{ASKS_MAX, Ask, Driver};
+use crate::driver::{Ask, Driver};
 use crate::error::{BadInput, Error, NotApplied, Report, Unknown};
+use heirloom_proto::Address;
 
 /// How long a call waits for its answer unless it is told otherwise.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+/// The longest time-out: a moment that is further away can't be written down, and nobody waits for it.
+const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// How much longer than its deadline a call waits for the driver, which ends it at the deadline and may be a little late.
+const SLACK: Duration = Duration::from_millis(250);
+/// How many calls are under way in all clones; beyond it a caller waits before its call is taken.
+const UNDER_WAY_MAX: usize = 8_192;
 /// How many addresses a client takes.
 const ADDRESSES_MAX: usize = 1_024;
 
@@ -29,7 +35,9 @@ const ADDRESSES_MAX: usize = 1_024;
 /// last clone is dropped the session with the servers is closed in the background; [`Client::close`] waits for that.
 #[derive(Clone, Debug)]
 pub struct Client {
-    asks: mpsc::Sender<Ask>,
+    /// It needs no bound of its own: each call in it holds a permit, and has one cancellation at most.
+    asks: mpsc::UnboundedSender<Ask>,
+    permits: Arc<Semaphore>,
     calls: Arc<AtomicU64>,
     timeout: Duration,
 }
@@ -41,7 +49,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// How long each call waits for its answer; [`TIMEOUT_DEFAULT`] otherwise.
+    /// How long each call waits for its answer; [`TIMEOUT_DEFAULT`] otherwise. More than ten years are ten years.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -62,9 +70,10 @@ impl Builder {
         if addresses.is_empty() {
             return Err(BadInput::NoAddress.into());
         }
-        let (asks, taken) = mpsc::channel(ASKS_MAX);
+        let (asks, taken) = mpsc::unbounded_channel();
         tokio::spawn(Driver::new(addresses, taken).run());
-        Ok(Client { asks, calls: Arc::new(AtomicU64::new(1)), timeout: self.timeout })
+        let permits = Arc::new(Semaphore::new(UNDER_WAY_MAX));
+        Ok(Client { asks, permits, calls: Arc::new(AtomicU64::new(1)), timeout: self.timeout })
     }
 }
 
@@ -147,23 +156,29 @@ impl Client {
     }
 
     async fn call(&self, asked: &Asked, operation: Operation) -> Result<Answer, Error> {
+        let deadline = Instant::now() + self.timeout.min(TIMEOUT_MAX);
+        // Whoever finds no room until its deadline was never heard of by the driver, so nothing of it was sent.
+        let Ok(permit) = tokio::time::timeout_at(deadline, self.permits.clone().acquire_owned()).await else {
+            return Err(self.failure(asked, Some(Reason::OutOfTime), Vec::new(), false));
+        };
+        let permit = permit.expect("nobody closes the semaphore");
         let call = CallId(self.calls.fetch_add(1, Ordering::Relaxed));
         let (reply, ended) = oneshot::channel();
-        let deadline = Instant::now() + self.timeout;
-        let ask = Ask::Call { call, operation, deadline, reply };
-        match tokio::time::timeout_at(deadline, self.asks.send(ask)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(self.failure(asked, None, Vec::new(), false)),
-            Err(_) => return Err(self.failure(asked, Some(Reason::OutOfTime), Vec::new(), false)),
+        if self.asks.send(Ask::Call { call, operation, deadline, reply, permit }).is_err() {
+            return Err(self.failure(asked, None, Vec::new(), false));
         }
         let mut guard = Guard { asks: &self.asks, call: Some(call) };
-        let ended = ended.await;
-        guard.call = None;
+        let ended = tokio::time::timeout_at(deadline + SLACK, ended).await;
+        if ended.is_ok() {
+            guard.call = None;
+        }
         match ended {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(lost)) => Err(self.failure(asked, Some(lost.reason), lost.servers, lost.is_unknown)),
+            Ok(Ok(Ok(answer))) => Ok(answer),
+            Ok(Ok(Err(lost))) => Err(self.failure(asked, Some(lost.reason), lost.servers, lost.is_unknown)),
             // The runtime is shutting down under a call that was taken: it may have been sent.
-            Err(_) => Err(self.failure(asked, None, Vec::new(), asked.is_change)),
+            Ok(Err(_)) => Err(self.failure(asked, None, Vec::new(), asked.is_change)),
+            // The driver is too busy even to say that the time is up: it may have been sent.
+            Err(_) => Err(self.failure(asked, Some(Reason::OutOfTime), Vec::new(), asked.is_change)),
         }
     }
 
@@ -222,15 +237,15 @@ impl Asked {
 
 /// Tells the driver when a call is dropped before its end.
 struct Guard<'a> {
-    asks: &'a mpsc::Sender<Ask>,
+    asks: &'a mpsc::UnboundedSender<Ask>,
     call: Option<CallId>,
 }
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         if let Some(call) = self.call {
-            // Where there is no room the call ends at its deadline, and its answer is thrown away then.
-            let _ = self.asks.try_send(Ask::Cancel(call));
+            // Where the driver is gone there is nothing to cancel.
+            let _ = self.asks.send(Ask::Cancel(call));
         }
     }
 }

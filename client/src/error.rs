@@ -7,7 +7,7 @@ use heirloom_proto::wire::refusal::sentence;
 use heirloom_proto::{Refusal, ServerId};
 use heirloom_session::{Heard, Reason};
 
-use crate::address::{Address, BadAddress};
+use heirloom_proto::{Address, BadAddress};
 
 /// Why a call has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -28,7 +28,6 @@
 //! The rules behind it (request numbers, whom to ask next, what is known of an outcome) are the pure crate
 //! `heirloom-session`; here are the connections and the task that drives it.
 
-mod address;
 mod answer;
 pub mod cli;
 mod client;
@@ -37,9 +36,8 @@ mod driver;
 mod error;
 mod transport;
 
-pub use address::{Address, BadAddress};
 pub use answer::{Changed, Entry};
 pub use client::{Builder, Client, TIMEOUT_DEFAULT};
 pub use error::{BadInput, Error, NotApplied, Report, ServerReport, Unknown};
-pub use heirloom_proto::{Epoch, ServerId, Version, WallTime};
+pub use heirloom_proto::{Address, BadAddress, Epoch, ServerId, Version, WallTime};
 pub use heirloom_session::{Heard, Reason};

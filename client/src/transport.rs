@@ -4,9 +4,10 @@ use std::error::Error;
 use std::time::Duration;
 
 use heirloom_proto::limits;
+use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::address::Address;
+use heirloom_proto::Address;
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -23,7 +24,7 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = limits::VALUE_BYTES_MAX_MAX + (2 << 
 ///
 /// **Errors:** why not, for people.
 pub(crate) async fn connect(address: &Address) -> Result<Channel, String> {
-    let endpoint = Endpoint::from_shared(address.uri()).map_err(|error| cause(&error))?;
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| cause(&error))?;
     let endpoint = endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
@@ -45,6 +46,73 @@ pub(crate) fn cause(error: &(dyn Error + 'static)) -> String {
     match innermost.downcast_ref::<std::io::Error>() {
         Some(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
         Some(io) if io.kind() == std::io::ErrorKind::TimedOut => "the connection timed out".to_owned(),
-        Some(_) | None => innermost.to_string(),
+        Some(_) | None => plain(innermost.to_string()),
+    }
+}
+
+/// Why a call over gRPC failed, for people: what the server said, or why it could say nothing.
+pub(crate) fn describe(status: &Status) -> String {
+    match status.source() {
+        Some(source) => cause(source),
+        None if status.message().is_empty() => status.code().to_string(),
+        None => status.message().to_owned(),
+    }
+}
+
+/// What the layers below call by names of their own. Their types are not ours to look into, so it is by their words.
+fn plain(words: String) -> String {
+    // *Detected* is what the other side's bytes showed; *received* would be what it said, in good HTTP/2.
+    if words.starts_with("connection error detected") {
+        "does not speak gRPC".to_owned()
+    } else if words == "operation was canceled" || words == "connection closed" {
+        "closed the connection, or does not speak gRPC".to_owned()
+    } else if words == "Timeout expired" {
+        "did not answer in time".to_owned()
+    } else {
+        words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use heirloom_proto::wire::v1::StatusRequest;
+    use heirloom_proto::wire::v1::cluster_client::ClusterClient;
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    /// Why a port that answers anybody with these words gives no status.
+    async fn answered(words: &'static [u8]) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address: Address = listener.local_addr().expect("bound").to_string().parse().expect("well formed");
+        tokio::spawn(async move {
+            while let Ok((mut connection, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let _ = connection.write_all(words).await;
+                    // Closed with something unread it would be reset, which is another story.
+                    let _ = tokio::io::copy(&mut connection, &mut tokio::io::sink()).await;
+                });
+            }
+        });
+        let asking = async {
+            let channel = connect(&address).await?;
+            let status = ClusterClient::new(channel).status(StatusRequest {}).await.expect_err("no server");
+            Err::<(), String>(describe(&status))
+        };
+        let asked = tokio::time::timeout(Duration::from_secs(10), asking).await;
+        asked.expect("it is seen at the first words").expect_err("no server")
+    }
+
+    #[tokio::test]
+    async fn a_port_that_speaks_something_else_is_said_to() {
+        let others: [&[u8]; 3] =
+            [b"SSH-2.0-OpenSSH_9.2p1\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"-ERR unknown command 'PRI'\r\n"];
+        for words in others {
+            for _ in 0..10 {
+                let why = answered(words).await;
+                let known = ["does not speak gRPC", "closed the connection, or does not speak gRPC"];
+                assert!(known.contains(&&*why), "{why}");
+            }
+        }
     }
 }

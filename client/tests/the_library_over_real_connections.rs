@@ -47,6 +47,16 @@ async fn a_client_that_knows_one_server_finds_the_primary() {
 }
 
 #[tokio::test]
+async fn a_server_that_does_not_say_who_it_is_is_asked_again() {
+    let (shared, _servers) = cluster(3);
+    shared.lock().primary = 2;
+    shared.lock().status_silences.insert(1, 1);
+    let address = shared.lock().addresses[1].clone();
+    let client = Client::connect([address]).await.expect("a good address");
+    assert_eq!(client.add("k", "v").await.expect("found").server.0, 2);
+}
+
+#[tokio::test]
 async fn many_tasks_share_one_stream_and_few_messages() {
     let (shared, _servers, client) = served(3).await;
     let before = shared.lock().messages;
@@ -144,7 +154,8 @@ async fn a_change_that_was_sent_and_never_answered_is_unknown() {
 async fn a_change_that_was_refused_throughout_is_not_applied() {
     let (shared, _servers, client) = served(1).await;
     shared.script(0, vec![Script::Refuse(Refusal::NotPrimary { primary: None }); 1_000]);
-    let error = client.with_timeout(Duration::from_millis(100)).add("k", "v").await.expect_err("refused");
+    // The pauses between attempts grow with the search: long enough that no attempt is under way just at the end.
+    let error = client.with_timeout(Duration::from_millis(900)).add("k", "v").await.expect_err("refused");
     assert!(matches!(error, Error::NotApplied(_)), "{error}");
     assert!(error.to_string().contains("knows no primary"), "{error}");
 }
@@ -170,6 +181,41 @@ async fn a_dropped_call_leaves_the_others_alone() {
 }
 
 #[tokio::test]
+async fn a_call_ends_in_time_where_no_room_is_left_and_room_comes_back_when_calls_are_dropped() {
+    let (shared, _servers, client) = served(1).await;
+    shared.script(0, vec![Script::Swallow; 20_000]);
+    let mut crowd = tokio::task::JoinSet::new();
+    for _ in 0..8_192 {
+        let patient = client.with_timeout(Duration::from_secs(60));
+        crowd.spawn(async move { patient.read("k").await });
+    }
+    until(|| shared.lock().requests.len() > 8_192).await;
+    let began = Instant::now();
+    let error = client.with_timeout(Duration::from_millis(100)).add("k", "v").await.expect_err("there is no room");
+    assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
+    assert!(matches!(error, Error::NotApplied(_)), "{error}");
+    crowd.shutdown().await;
+    shared.lock().scripts.clear();
+    client.add("k", "v").await.expect("there is room again");
+}
+
+/// Waits for what servers do, but not for ever.
+async fn until(holds: impl Fn() -> bool) {
+    let looking = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), looking).await.expect("it comes to pass");
+}
+
+#[tokio::test]
+async fn the_longest_time_out_is_no_panic() {
+    let (_shared, _servers, client) = served(1).await;
+    client.with_timeout(Duration::MAX).add("k", "v").await.expect("served");
+}
+
+#[tokio::test]
 async fn a_value_of_many_megabytes_goes_there_and_back() {
     let (_shared, _servers, client) = served(1).await;
     let value = vec![7_u8; 12 << 20];
@@ -184,9 +230,7 @@ async fn the_last_clone_closes_the_session_behind_it() {
     drop(client);
     clone.add("k", "v").await.expect("a clone keeps the client");
     drop(clone);
-    while !shared.lock().sessions.is_empty() {
-        tokio::task::yield_now().await;
-    }
+    until(|| shared.lock().sessions.is_empty()).await;
 }
 
 #[test]

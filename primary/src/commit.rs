@@ -2,7 +2,7 @@
 
 use heirloom_proto::event::{Action, Note};
 use heirloom_proto::limits::IN_FLIGHT_ENTRIES_MAX;
-use heirloom_proto::{ChainHash, Digest, Epoch, LogIndex, Message, Outbox, Peer, Position};
+use heirloom_proto::{ChainHash, Digest, Epoch, LogIndex, Message, Mutant, Outbox, Peer, Position, planted};
 
 use crate::copies::{Copy, Phase};
 use crate::primary::{Primary, Setting};
@@ -40,7 +40,7 @@ impl Primary {
         if own != Some(position) {
             return self.found_to_differ(from, Difference::Log(position), out);
         }
-        if digest_differs {
+        if digest_differs && !planted(Mutant::DigestNotCompared) {
             return self.found_to_differ(from, Difference::State(applied.0, applied.1), out);
         }
         copy.confirm(setting.now, position.index);
@@ -80,11 +80,12 @@ impl Primary {
 
     /// Commits what every member has confirmed, if this primary may commit at all.
     pub(crate) fn try_commit(&mut self, setting: Setting<'_>, out: &mut Outbox) {
-        if self.frozen || !self.unsettled.is_empty() {
+        if self.frozen || !self.unsettled.is_empty() && !planted(Mutant::NoLeaseWait) {
             return;
         }
         let confirmed = self
             .others()
+            .skip(usize::from(planted(Mutant::OneConfirmationMissing)))
             .map(|(member, copy)| if copy.is(member) { copy.confirmed } else { LogIndex::ZERO })
             .fold(self.replica.durable_end(), LogIndex::min);
         if confirmed < self.marker || confirmed <= self.replica.applied_index() {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use heirloom_proto::{LogIndex, Member, Peer, Time};
+use heirloom_proto::{LogIndex, Member, Mutant, Peer, Time, planted};
 
 /// Where the start of the epoch stands for one copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,7 +72,9 @@ impl Copy {
 
     /// Whether it is this member: the same server with another store is another one, whatever it confirms.
     pub(crate) fn is(&self, member: Member) -> bool {
-        self.peer.is_some_and(|peer| peer.member() == member)
+        self.peer.is_some_and(|peer| {
+            peer.member() == member || planted(Mutant::EmptiedStoreStaysMember) && peer.server == member.server
+        })
     }
 
     /// Whether it works in this epoch.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use heirloom_proto::event::Note;
 use heirloom_proto::limits::TAIL_EPOCHS_MAX;
 use heirloom_proto::message::Tail;
-use heirloom_proto::{Epoch, LogIndex, Member, Message, Outbox, Peer, ServerId, Time};
+use heirloom_proto::{Epoch, LogIndex, Member, Message, Mutant, Outbox, Peer, ServerId, Time, planted};
 
 use crate::copies::{Copy, Phase};
 use crate::primary::{Primary, Setting};
@@ -121,11 +121,12 @@ impl Primary {
     pub fn settle_by_proof(&mut self, proofs: &BTreeMap<ServerId, ProofTimes>, setting: Setting<'_>, out: &mut Outbox) {
         let servers: BTreeSet<ServerId> = self.unsettled.iter().map(|member| member.server).collect();
         let Some(found) = servers.iter().map(|server| proofs.get(server)).collect::<Option<Vec<_>>>() else { return };
-        let from = self.proofs_count_from;
+        let stale_too = planted(Mutant::StaleProofSettles);
+        let from = if stale_too { Time(0) } else { self.proofs_count_from };
         let Some(asked_first) = found.iter().map(|proof| proof.asked_at).min().filter(|asked| *asked >= from) else {
             return;
         };
-        if servers.len() > 1 {
+        if servers.len() > 1 && !stale_too {
             let Some(before) = found.iter().map(|proof| proof.before).collect::<Option<Vec<_>>>() else { return };
             let again = before.iter().all(|(asked_at, proven_at)| *asked_at >= from && *proven_at <= asked_first);
             if !again {

@@ -7,8 +7,8 @@ use heirloom_proto::limits::{
     SESSIONS_REMOVED_AT_ONCE, WAITING_REQUESTS_MAX,
 };
 use heirloom_proto::{
-    Answer, Change, Effect, LogIndex, Origin, Outbox, Refusal, Request, RequestId, Response, SessionId, Token, Version,
-    WallTime,
+    Answer, Change, Effect, LogIndex, Mutant, Origin, Outbox, Refusal, Request, RequestId, Response, SessionId, Token,
+    Version, WallTime, planted,
 };
 
 use crate::primary::{Held, Primary, Setting};
@@ -63,12 +63,22 @@ impl Primary {
             Request::Read { .. } | Request::Promote(_) | Request::Fence(_) => unreachable!("not a write"),
         };
         match index {
+            Ok(index) if planted(Mutant::AnswerBeforeCommit) => self.answer_unless_effective(token, index, out),
             Ok(index) => {
                 self.callers.entry(index).or_default().push(token);
                 self.note_prepared(token, index, out);
             }
             Err(refusal) => out.respond(token, Err(refusal)),
         }
+    }
+
+    /// The fault [`Mutant::AnswerBeforeCommit`]: what changes nothing is answered at once.
+    fn answer_unless_effective(&mut self, token: Token, index: LogIndex, out: &mut Outbox) {
+        let entry = self.replica.log().entry(index).expect("just prepared").entry();
+        if entry.effects.is_empty() {
+            return out.respond(token, self.response(entry.answer, entry.version));
+        }
+        self.callers.entry(index).or_default().push(token);
     }
 
     /// What is known of a request's id.
@@ -93,6 +103,9 @@ impl Primary {
         let Some(lowest_unanswered) = sessions.lowest_unanswered(id.session) else {
             // Inherited entries may still open it: only what is applied can tell that it is gone.
             let gone = id.session.opened_at <= self.replica.applied_index();
+            if gone && planted(Mutant::SessionOpenedAgain) {
+                return Known::New;
+            }
             return Known::Refused(if gone { Refusal::SessionExpired } else { Refusal::SessionUnknown });
         };
         if let Some(answered) = sessions.answer(id.session, id.sequence) {

@@ -1,7 +1,7 @@
 //! Sending entries to the other copies, and hearing from them (PROTOCOL 4.2, 8.1, 10).
 
 use heirloom_proto::limits::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_ENTRIES_MAX, PREPARE_BYTES_MAX, PREPARE_ENTRIES_MAX};
-use heirloom_proto::{Digest, Epoch, LogIndex, Message, Outbox, Peer, Position, ServerId, Time};
+use heirloom_proto::{Digest, Epoch, LogIndex, Message, Mutant, Outbox, Peer, Position, ServerId, Time, planted};
 
 use crate::commit::Difference;
 use crate::copies::Phase;
@@ -84,7 +84,8 @@ impl Primary {
         let Some(copy) = self.copy_of(from, echo.epoch).filter(|_| echo.end <= own_end) else { return false };
         copy.heard_at = setting.now;
         if !frozen {
-            copy.echoed = copy.echoed.max(Some(echo.sent_at));
+            let from = if planted(Mutant::LeaseFromAnswer) { setting.now } else { echo.sent_at };
+            copy.echoed = copy.echoed.max(Some(from));
         }
         // An echo of this epoch comes only from a copy that works in it: its being begun again crossed with a late word.
         if copy.phase == Phase::Starting && self.gap(from, echo.epoch, echo.confirmed, setting, out) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use heirloom_backup::Replica;
-use heirloom_proto::{Effect, Entry, LogIndex, SessionId, Version};
+use heirloom_proto::{Effect, Entry, LogIndex, Mutant, SessionId, Version, planted};
 
 /// The effects of all prepared entries, the newest for each key and session.
 ///
@@ -24,6 +24,9 @@ impl Overlay {
         let mut overlay = Self { version: replica.dictionary().version(), ..Self::default() };
         for sealed in replica.log().from(replica.applied_index().next()) {
             overlay.prepare(sealed.entry(), sealed.bytes().len());
+        }
+        if planted(Mutant::DedupLostAtFailover) {
+            overlay.requests.clear();
         }
         overlay
     }

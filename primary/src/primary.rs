@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use heirloom_backup::Replica;
 use heirloom_proto::event::{Note, Ticket};
 use heirloom_proto::{
-    Answer, Digest, Entry, Epoch, LogIndex, Mandate, Member, Message, NodeConfig, Outbox, Refusal, Request, Response,
-    Sealed, ServerId, Time, Token, View, WallTime,
+    Answer, Digest, Entry, Epoch, LogIndex, Mandate, Member, Message, Mutant, NodeConfig, Outbox, Refusal, Request,
+    Response, Sealed, ServerId, Time, Token, View, WallTime, planted,
 };
 
 use crate::commit::Difference;
@@ -122,6 +122,9 @@ impl Primary {
             let before = self.copies.get(&server);
             let mut copy = Copy::starting(before.and_then(|copy| copy.peer), setting.now);
             copy.admit_after = before.map_or(Time(0), |copy| copy.admit_after);
+            if planted(Mutant::LearnerOutsideLease) && self.view.store_of(server) != view.store_of(server) {
+                copy.echoed = Some(Time(u64::MAX / 2));
+            }
             copies.insert(server, copy);
             out.send(server, Message::StartEpoch { view: view.clone() });
         }
@@ -133,7 +136,14 @@ impl Primary {
         self.frozen = false;
         self.differences.clear();
         self.reads.begin_again();
-        self.marker = self.append(at, Vec::new(), None, Answer::Nothing);
+        self.marker = if planted(Mutant::NoMarker) {
+            self.replica.log().end()
+        } else {
+            self.append(at, Vec::new(), None, Answer::Nothing)
+        };
+        if planted(Mutant::NoMarker) {
+            self.try_commit(setting, out);
+        }
     }
 
     /// Puts an entry at the end of the log in memory.
@@ -159,6 +169,9 @@ impl Primary {
     /// Its own promise of a higher epoch: commits nothing, grants nothing, takes nothing of the lower epoch any more.
     pub fn freeze(&mut self) {
         self.frozen = true;
+        if planted(Mutant::LeaseKeptAfterOwnPromise) {
+            return;
+        }
         for copy in self.copies.values_mut() {
             copy.echoed = None;
         }
@@ -181,12 +194,13 @@ impl Primary {
 
     /// Whether the start of the epoch is complete.
     pub fn serves(&self) -> bool {
-        !self.frozen && self.replica.applied_index() >= self.marker
+        let frozen = self.frozen && !planted(Mutant::LeaseKeptAfterOwnPromise);
+        !frozen && self.replica.applied_index() >= self.marker
     }
 
     /// Until when the lease runs; `None` where there is none.
     pub fn lease_until(&self, setting: Setting<'_>) -> Option<Time> {
-        if self.frozen {
+        if self.frozen && !planted(Mutant::LeaseKeptAfterOwnPromise) {
             return None;
         }
         let echoed = self.others().map(|(member, copy)| copy.echoed.filter(|_| copy.is(member)));

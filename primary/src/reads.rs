@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use heirloom_proto::limits::WAITING_REQUESTS_MAX;
-use heirloom_proto::{Message, Outbox, Refusal, Response, ServerId, Time, Token, quorum};
+use heirloom_proto::{
+    Effect, Message, Mutant, Outbox, Refusal, Response, ServerId, Time, Token, Version, planted, quorum,
+};
 
 use crate::lease::{self, LeaseHeld};
 use crate::primary::{Primary, Setting};
@@ -124,6 +126,10 @@ impl Primary {
     fn answer(&self, token: Token, key: &Bytes, out: &mut Outbox) {
         let dictionary = self.replica.dictionary();
         let epoch = self.view.epoch;
+        if let Some((value, version)) = planted(Mutant::ReadsPrepared).then(|| self.prepared_value(key)).flatten() {
+            let changed_at = heirloom_proto::WallTime(0);
+            return out.respond(token, Ok(Response::Found { value, version, changed_at, epoch }));
+        }
         let response = match dictionary.read(key) {
             Some(stored) => Response::Found {
                 value: stored.value.clone(),
@@ -134,5 +140,16 @@ impl Primary {
             None => Response::NotFound { version: dictionary.version(), epoch },
         };
         out.respond(token, Ok(response));
+    }
+
+    /// The fault [`Mutant::ReadsPrepared`]: what a prepared entry would give the key.
+    fn prepared_value(&self, key: &Bytes) -> Option<(Bytes, Version)> {
+        let prepared = self.replica.log().from(self.replica.applied_index().next()).iter().rev();
+        prepared.map(heirloom_proto::Sealed::entry).find_map(|entry| {
+            entry.effects.iter().find_map(|effect| match effect {
+                Effect::Put { key: put, value } if put == key => Some((value.clone(), entry.version)),
+                _ => None,
+            })
+        })
     }
 }

@@ -7,6 +7,7 @@
 //! It is pure: no I/O, no clock, no randomness, no threads, no logging. The gRPC types and their conversions live
 //! behind the feature `wire`, the only place in the house that names a prost type.
 
+pub mod address;
 pub mod codec;
 pub mod config;
 pub mod entry;
@@ -15,26 +16,31 @@ pub mod hash;
 pub mod ids;
 pub mod limits;
 pub mod message;
+pub mod mutants;
 pub mod outbox;
 pub mod proposal;
 pub mod quorum;
 pub mod register;
 pub mod request;
+pub mod span;
 pub mod status;
 pub mod time;
 pub mod view;
 #[cfg(feature = "wire")]
 pub mod wire;
 
+pub use address::{Address, BadAddress, ClusterEntry};
 pub use config::{Constants, NodeConfig, QuorumRule, VoterKind};
 pub use entry::{Answer, Effect, Entry, Origin, Sealed};
 pub use event::{Action, Birth, Cause, Durable, Event, Identity, Note, Record, Ticket, Token};
 pub use hash::{ChainHash, Digest};
 pub use ids::{ClusterId, Epoch, LogIndex, Member, Peer, Position, RunId, ServerId, SessionId, StoreId, Version};
 pub use message::Message;
+pub use mutants::{Mutant, planted};
 pub use outbox::Outbox;
 pub use proposal::{Mandate, Proposal};
 pub use register::{Register, Standing};
 pub use request::{Change, Consistency, Refusal, Request, RequestId, Response};
+pub use span::span_from_text;
 pub use time::{Time, WallTime};
 pub use view::View;

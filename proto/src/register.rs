@@ -3,6 +3,7 @@
 use crate::codec::{Malformed, Reader, Writer};
 use crate::entry::{read_epoch, write_epoch};
 use crate::ids::Epoch;
+use crate::mutants::{Mutant, planted};
 use crate::view::View;
 
 /// Whether a voter's memory of its votes is whole.
@@ -43,20 +44,22 @@ impl Register {
     /// Takes the promise of `epoch`; false where a promise at least as high stands.
     #[must_use]
     pub fn promise(&mut self, epoch: Epoch) -> bool {
-        if epoch <= self.promised {
+        let same_round = planted(Mutant::TwoPromisesOfOneEpoch) && epoch.round == self.promised.round;
+        if epoch <= self.promised && !same_round {
             return false;
         }
-        self.promised = epoch;
+        self.promised = self.promised.max(epoch);
         true
     }
 
     /// Accepts a view; false where a higher promise stands.
     #[must_use]
     pub fn accept(&mut self, view: &View) -> bool {
-        if view.epoch < self.promised || view.epoch < self.accepted_epoch() {
+        let same_round = planted(Mutant::TwoPromisesOfOneEpoch) && view.epoch.round == self.promised.round;
+        if view.epoch < self.promised && !same_round || view.epoch < self.accepted_epoch() {
             return false;
         }
-        self.promised = view.epoch;
+        self.promised = self.promised.max(view.epoch);
         self.accepted = Some(view.clone());
         self.check_invariants();
         true

@@ -6,6 +6,7 @@ use crate::codec::{Malformed, Reader, Writer};
 use crate::entry::{read_epoch, write_epoch};
 use crate::ids::{Epoch, Member, ServerId, StoreId};
 use crate::limits::SERVERS_MAX;
+use crate::mutants::{Mutant, planted};
 
 /// One value of the view register.
 ///
@@ -64,6 +65,7 @@ impl View {
     /// Whether this store is a member.
     pub fn has(&self, member: Member) -> bool {
         self.in_sync.contains(&member)
+            || planted(Mutant::EmptiedStoreStaysMember) && self.store_of(member.server).is_some()
     }
 
     /// The store under which `server` is a member.
@@ -80,19 +82,26 @@ impl View {
             },
             Derivation::TakeOver { candidate, promised, kept_first, min_copies } => {
                 let current = current?;
-                if !current.has(*candidate) {
+                if !current.has(*candidate) && !planted(Mutant::CandidateIsNoMember) {
                     return None;
                 }
                 let mut in_sync: BTreeSet<Member> = current.in_sync.intersection(promised).copied().collect();
+                if planted(Mutant::EmptiedStoreStaysMember) || planted(Mutant::CandidateIsNoMember) {
+                    in_sync.retain(|member| member.server != candidate.server);
+                }
                 in_sync.insert(*candidate);
                 let by_id = current.in_sync.iter().map(|member| member.server);
                 for server in kept_first.iter().copied().chain(by_id) {
-                    if in_sync.len() >= *min_copies {
+                    if in_sync.len() >= *min_copies || planted(Mutant::MinCopiesNotKept) {
                         break;
                     }
                     in_sync.extend(current.in_sync.iter().filter(|member| member.server == server));
                 }
-                (candidate.server, in_sync, current.in_sync.union(&current.leaving).copied().collect())
+                let mut former = current.in_sync.clone();
+                if !planted(Mutant::LeavingForgotten) {
+                    former.extend(&current.leaving);
+                }
+                (candidate.server, in_sync, former)
             }
             Derivation::Change { primary, remove, add, settled, min_copies } => {
                 let current = current?;
@@ -111,7 +120,7 @@ impl View {
                     return None;
                 }
                 let mut former = current.in_sync.clone();
-                if *settled != Some(current.epoch) {
+                if *settled != Some(current.epoch) && !planted(Mutant::LeavingForgotten) {
                     former.extend(&current.leaving);
                 }
                 (primary.server, in_sync, former)

@@ -47,7 +47,7 @@ pub async fn listen(settings: &Settings) -> Result<TcpListener, Failure> {
 async fn resolve(settings: &Settings) -> SocketAddr {
     let mut said = String::new();
     loop {
-        match settings.listen.resolve().await {
+        match crate::settings::resolve(&settings.listen).await {
             Ok(address) => return address,
             Err(error) => {
                 let what =
@@ -80,6 +80,13 @@ mod tests {
         Line::try_parse_from(words).expect("parses").flags.settings().expect("valid")
     }
 
+    /// Others could not find such a server, so no option says it.
+    fn on_any_port(line: &str) -> Settings {
+        let mut settings = settings(line);
+        settings.listen.port = 0;
+        settings
+    }
+
     async fn refusal(line: &str) -> String {
         match listen(&settings(line)).await {
             Err(Failure::Usage(sentence)) => sentence,
@@ -89,14 +96,14 @@ mod tests {
 
     #[tokio::test]
     async fn other_addresses_than_loopback_want_insecure() {
-        assert!(refusal("--cluster 0.0.0.0:0").await.contains("--insecure"));
-        assert!(listen(&settings("--cluster 0.0.0.0:0 --insecure")).await.is_ok());
-        assert!(listen(&settings("--cluster localhost:0")).await.is_ok());
+        assert!(refusal("--cluster 0.0.0.0:1").await.contains("--insecure"));
+        assert!(listen(&on_any_port("--cluster 0.0.0.0:1 --insecure")).await.is_ok());
+        assert!(listen(&on_any_port("--cluster localhost:1")).await.is_ok());
     }
 
     #[tokio::test]
     async fn a_port_in_use_and_a_foreign_address_are_told_apart() {
-        let taken = listen(&settings("--cluster 127.0.0.1:0")).await.expect("any port");
+        let taken = listen(&on_any_port("--cluster 127.0.0.1:1")).await.expect("any port");
         let port = taken.local_addr().expect("bound").port();
         assert!(refusal(&format!("--cluster 127.0.0.1:{port}")).await.contains("in use"));
         assert!(refusal("--cluster 192.0.2.1:7400 --insecure").await.contains("no address of this machine"));

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use heirloom_proto::Address;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -14,7 +15,7 @@ use crate::failure::Failure;
 use crate::grpc::{self, Desk};
 use crate::links::Acceptor;
 use crate::mutants::Mutant;
-use crate::settings::{Address, Settings, differs};
+use crate::settings::{Settings, differs};
 use crate::storage::{DataDir, Files};
 
 /// How long calls may take to end once the node has stopped.

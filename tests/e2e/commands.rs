@@ -66,16 +66,20 @@ async fn status_lists_every_server_in_both_forms() {
     cluster.kill(1);
     cluster.wait_for_members(&[0]).await;
     let lines = stdout(&cluster.run(&["status", "--output", "json"]));
-    let roles: Vec<String> = lines
-        .lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("an object a line"))
-        .map(|line| {
-            for field in ["id", "address", "role"] {
-                assert!(!line[field].is_null(), "{field} is missing: {line}");
-            }
-            line["role"].as_str().expect("a word").to_owned()
-        })
-        .collect();
+    let servers: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect();
+    for line in &servers {
+        for field in ["id", "address", "role"] {
+            assert!(!line[field].is_null(), "{field} is missing: {line}");
+        }
+        // Neither a server that nobody reaches nor one that keeps no copy may look like one that lags.
+        for field in ["commit", "applied", "lag", "digest"] {
+            let value = line.get(field).unwrap_or_else(|| panic!("{field} is missing: {line}"));
+            assert_eq!(value.is_null(), line["role"] != "primary", "{field}: {line}");
+        }
+        assert_eq!(line["epoch"].is_null(), line["role"] == "unreachable", "{line}");
+    }
+    let roles: Vec<&str> = servers.iter().map(|line| line["role"].as_str().expect("a word")).collect();
     assert_eq!(roles, ["primary", "unreachable", "witness"]);
     let table = stdout(&cluster.run(&["status"]));
     for word in ["primary", "unreachable", "witness", "id", "role", "epoch"] {

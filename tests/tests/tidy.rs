@@ -79,6 +79,27 @@ fn no_bug_is_planted_in_what_is_released() {
 }
 
 #[test]
+fn the_server_is_built_without_the_faults_that_tests_plant() {
+    let features = |package: &str| {
+        let output = Command::new(env!("CARGO"))
+            .args(["tree", "--locked", "--offline", "--edges", "normal,build,features", "--prefix", "none"])
+            .args(["--format", "{p}|{f}", "--package", package])
+            .current_dir(root())
+            .output()
+            .expect("cargo tree runs");
+        assert!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+        let tree = String::from_utf8(output.stdout).expect("text");
+        assert!(tree.contains("heirloom-proto "), "{package} was not looked at");
+        let switched_on = |line: &str| line.split_once('|').is_some_and(|(_, features)| features.contains("mutants"));
+        tree.lines().filter(|line| line.starts_with("heirloom")).any(switched_on)
+    };
+    for package in ["heirloom-server", "heirloom"] {
+        assert!(!features(package), "{package} is built with planted faults");
+    }
+    assert!(features("heirloom-sim"), "the simulator plants them, or this test sees nothing");
+}
+
+#[test]
 fn the_pure_rooms_name_no_clock_and_no_hash_map() {
     let forbidden = ["std::time::Instant", "SystemTime", "HashMap", "HashSet", "std::fs", "std::net", "std::thread"];
     for folder in ["proto/src", "backup/src", "primary/src", "server/node/src", "client/session/src"] {

@@ -8,7 +8,7 @@ use heirloom_proto::limits;
 use serde::Serialize;
 
 use super::failure::Failure;
-use super::options::{self, Format, Options};
+use super::options::{Format, Options};
 use super::{output, text};
 use crate::answer::Changed;
 
@@ -38,11 +38,11 @@ impl Add {
         let key = text::bytes(self.key);
         check_key(&key)?;
         let value = if self.value == "-" { read_standard_input()? } else { text::bytes(self.value) };
-        let client = self.options.client().await?;
-        let added = client.add(&key, value).await?;
-        let told = tell(self.options.output, &key, added, if added.existed { "replaced" } else { "added" });
-        options::close(&client).await;
-        told
+        let tell = |added: Changed| {
+            let done = if added.existed { "replaced" } else { "added" };
+            tell(self.options.output, &key, added, done).map_err(|failure| all_the_same(failure, added, done))
+        };
+        self.options.ask(async |client| client.add(&key, value).await, tell).await
     }
 }
 
@@ -50,16 +50,20 @@ impl Delete {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let key = text::bytes(self.key);
         check_key(&key)?;
-        let client = self.options.client().await?;
-        let deleted = client.delete(&key).await?;
-        let told = if deleted.existed {
+        let tell = |deleted: Changed| {
+            if !deleted.existed {
+                return Err(Failure::No(format!("no such key: {:?} has no value", String::from_utf8_lossy(&key))));
+            }
             tell(self.options.output, &key, deleted, "deleted")
-        } else {
-            Err(Failure::No(format!("no such key: {:?} has no value", String::from_utf8_lossy(&key))))
+                .map_err(|failure| all_the_same(failure, deleted, "deleted"))
         };
-        options::close(&client).await;
-        told
+        self.options.ask(async |client| client.delete(&key).await, tell).await
     }
+}
+
+/// Whoever can't be told the answer must still hear that the change was made.
+fn all_the_same(failure: Failure, changed: Changed, done: &str) -> Failure {
+    failure.and_then(&format!("\nthe key was {done} all the same: version {}", changed.version))
 }
 
 #[derive(Serialize)]
@@ -109,5 +113,22 @@ fn read_standard_input() -> Result<Vec<u8>, Failure> {
         ))),
         Ok(_) => Ok(value),
         Err(error) => Err(Failure::Usage(format!("standard input can't be read: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use heirloom_proto::{Epoch, ServerId, Version};
+
+    use super::*;
+
+    #[test]
+    fn an_answer_that_cannot_be_written_does_not_hide_that_the_change_was_made() {
+        let changed =
+            Changed { version: Version(7), existed: false, copies: 2, server: ServerId(0), epoch: Epoch::NONE };
+        let failure = Failure::from(std::io::Error::from(std::io::ErrorKind::StorageFull));
+        let Failure::Unavailable(message) = all_the_same(failure, changed, "added") else { panic!("exit code 3") };
+        assert!(message.contains("can't be written"), "{message}");
+        assert!(message.ends_with("the key was added all the same: version 7"), "{message}");
     }
 }

@@ -1,5 +1,7 @@
 //! `heirloom fence`.
 
+use std::time::Duration;
+
 use clap::Args;
 use heirloom_proto::wire::v1::FenceRequest;
 use serde::Serialize;
@@ -9,7 +11,8 @@ use super::failure::Failure;
 use super::operator::{self, Seen};
 use super::options::{Format, Options};
 use super::output;
-use crate::address::Address;
+use crate::transport;
+use heirloom_proto::Address;
 
 /// Takes your word, as proof of death, that a server is off.
 #[derive(Args, Debug)]
@@ -25,9 +28,9 @@ pub struct Fence {
 }
 
 #[derive(Serialize)]
-struct Told {
+struct Told<'a> {
     fenced: u8,
-    told: Vec<u32>,
+    told: &'a [u32],
 }
 
 impl Fence {
@@ -39,8 +42,21 @@ impl Fence {
                  it may go on answering, and acknowledged writes are lost; switch it off, make sure, then add --it-is-off"
             )));
         }
-        let deadline = Instant::now() + self.options.timeout;
-        let seen = operator::look(&self.options.servers, self.options.timeout).await;
+        let (timeout, end) = self.options.times();
+        match self.tell_others(timeout).await {
+            Ok(told) => self.tell(&told).map_err(|failure| {
+                // Whoever can't be told must still hear that it was done.
+                failure.and_then(&format!("\nserver {id} was fenced all the same: {}", self.words(&told)))
+            }),
+            Err(failure) => Err(self.options.explain(failure, self.options.servers(), end).await),
+        }
+    }
+
+    /// Gives the word to all others; gives who took it, at least one.
+    async fn tell_others(&self, timeout: Duration) -> Result<Vec<u32>, Failure> {
+        let id = self.id;
+        let deadline = Instant::now() + timeout;
+        let seen = operator::look(&self.options.servers(), timeout).await;
         self.check(&seen)?;
         let mut told = Vec::new();
         let mut refused = String::new();
@@ -56,7 +72,7 @@ impl Fence {
                 operator::troubles(&seen)
             )));
         }
-        self.tell(told)
+        Ok(told)
     }
 
     /// Refuses what can't be meant: a server that the cluster doesn't have, and one that answers.
@@ -88,19 +104,21 @@ impl Fence {
         let telling = async {
             let mut cluster = operator::connect(address).await?;
             let request = FenceRequest { server: u32::from(self.id), it_is_off: true };
-            cluster.fence(request).await.map(drop).map_err(|status| status.message().to_owned())
+            cluster.fence(request).await.map(drop).map_err(|status| transport::describe(&status))
         };
         tokio::time::timeout_at(deadline, telling).await.unwrap_or_else(|_| Err("did not answer in time".to_owned()))
     }
 
-    fn tell(&self, told: Vec<u32>) -> Result<(), Failure> {
+    fn tell(&self, told: &[u32]) -> Result<(), Failure> {
         match self.options.output {
-            Format::Text => {
-                let list: Vec<String> = told.iter().map(ToString::to_string).collect();
-                let servers = if told.len() == 1 { "server" } else { "servers" };
-                output::line(&format!("server {} is off, as {servers} {} were told", self.id, list.join(", ")))
-            }
+            Format::Text => output::line(&self.words(told)),
             Format::Json => output::json(&Told { fenced: self.id, told }),
         }
+    }
+
+    fn words(&self, told: &[u32]) -> String {
+        let list: Vec<String> = told.iter().map(ToString::to_string).collect();
+        let servers = if told.len() == 1 { "server" } else { "servers" };
+        format!("{servers} {} took your word: server {} is off", list.join(", "), self.id)
     }
 }

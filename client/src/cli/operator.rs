@@ -1,6 +1,6 @@
 //! What operators ask of servers one by one, over the service `Cluster`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use heirloom_proto::wire::v1::cluster_client::ClusterClient;
@@ -8,8 +8,8 @@ use heirloom_proto::wire::v1::{StatusRequest, StatusResponse};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
-use crate::address::Address;
 use crate::transport;
+use heirloom_proto::Address;
 
 /// How long one server's status is waited for at most: it answers at once or is in trouble.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -33,7 +33,10 @@ pub(crate) async fn connect(address: &Address) -> Result<ClusterClient<Channel>,
 }
 
 /// The status of all servers of a cluster, of which some are named and the others are learnt; by id.
+///
+/// It takes no longer than this, though the others are asked after the named ones.
 pub(crate) async fn look(named: &[Address], timeout: Duration) -> Vec<Seen> {
+    let timeout = timeout / 2;
     let mut seen = ask_all(named.iter().map(|address| (None, address.clone())), timeout).await;
     let mut known: BTreeMap<u32, Address> = BTreeMap::new();
     for status in seen.iter().filter_map(|seen| seen.status.as_ref().ok()) {
@@ -71,12 +74,25 @@ async fn ask_all(servers: impl Iterator<Item = (Option<u32>, Address)>, timeout:
 async fn ask(address: &Address, timeout: Duration) -> Result<StatusResponse, String> {
     let asking = async {
         let mut cluster = connect(address).await?;
-        let response = cluster.status(StatusRequest {}).await.map_err(|status| status.message().to_owned())?;
+        let response = cluster.status(StatusRequest {}).await.map_err(|status| transport::describe(&status))?;
         Ok(response.into_inner())
     };
     tokio::time::timeout(timeout, asking)
         .await
         .unwrap_or_else(|_| Err(format!("there was no answer within {timeout:?}")))
+}
+
+/// Lines that say what each of these servers waits for, where one does and can be reached in this time.
+pub(crate) async fn waits(addresses: Vec<Address>, timeout: Duration) -> String {
+    let addresses: BTreeSet<Address> = addresses.into_iter().collect();
+    let seen = ask_all(addresses.into_iter().map(|address| (None, address)), timeout).await;
+    let waiting: BTreeMap<u32, String> = seen
+        .into_iter()
+        .filter_map(|seen| seen.status.ok())
+        .filter(|status| !status.waits_for.is_empty())
+        .map(|status| (status.server, status.waits_for))
+        .collect();
+    waiting.into_iter().map(|(id, waits_for)| format!("\nserver {id} waits: {waits_for}")).collect()
 }
 
 /// Lines that say why each server gave no status.

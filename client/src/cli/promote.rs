@@ -1,5 +1,7 @@
 //! `heirloom promote`.
 
+use std::time::Duration;
+
 use clap::Args;
 use heirloom_proto::Refusal;
 use heirloom_proto::wire::refusal::refusal_from_status;
@@ -11,7 +13,8 @@ use tonic::{Code, Status};
 use super::failure::Failure;
 use super::options::{Format, Options};
 use super::{operator, output};
-use crate::address::Address;
+use crate::transport;
+use heirloom_proto::Address;
 
 /// Hands the part of the primary over, with nothing lost and no error for clients.
 #[derive(Args, Debug)]
@@ -29,13 +32,26 @@ struct Told {
 
 impl Promote {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let deadline = Instant::now() + self.options.timeout;
+        let (timeout, end) = self.options.times();
+        let servers = self.options.servers();
+        match self.ask_each(&servers, timeout).await {
+            Ok(primary) => self.tell(primary).map_err(|failure| {
+                // Whoever can't be told must still hear that it was done.
+                failure.and_then(&format!("\nthe hand-over was done all the same: server {primary} is the primary"))
+            }),
+            Err(failure) => Err(self.options.explain(failure, servers, end).await),
+        }
+    }
+
+    /// Asks one server after the other until one does it; gives who leads then.
+    async fn ask_each(&self, servers: &[Address], timeout: Duration) -> Result<u32, Failure> {
+        let deadline = Instant::now() + timeout;
         let mut troubles = String::new();
         let mut may_happen = false;
-        for address in &self.options.servers {
+        for address in servers {
             let asked = tokio::time::timeout_at(deadline, self.ask(address, deadline)).await;
             let why = match asked {
-                Ok(Ok(primary)) => return self.tell(primary),
+                Ok(Ok(primary)) => return Ok(primary),
                 Ok(Err(Trouble::Final(failure))) => return Err(failure),
                 Ok(Err(Trouble::NotDone(why))) => why,
                 Ok(Err(Trouble::Unknown(why))) => {
@@ -51,9 +67,9 @@ impl Promote {
         }
         let outcome = if may_happen { "may still happen" } else { "was not begun" };
         Err(Failure::Unavailable(format!(
-            "promote {}: the hand-over {outcome}: no server did it within {:?}{troubles}\nsee heirloom status, and ask \
-             again: asking twice does no harm",
-            self.id, self.options.timeout
+            "promote {}: the hand-over {outcome}: no server did it within {timeout:?}{troubles}\nsee heirloom status, and \
+             ask again: asking twice does no harm",
+            self.id
         )))
     }
 
@@ -74,7 +90,7 @@ impl Promote {
             (Some(Refusal::HandOverCalledOff), _) => Trouble::Final(Failure::Unavailable(what)),
             (None, Code::InvalidArgument) => Trouble::Final(Failure::Usage(what)),
             (Some(_), _) => Trouble::NotDone(status.message().to_owned()),
-            (None, _) => Trouble::Unknown(status.message().to_owned()),
+            (None, _) => Trouble::Unknown(transport::describe(status)),
         }
     }
 

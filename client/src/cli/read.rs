@@ -26,15 +26,15 @@ impl Read {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let key = text::bytes(self.key);
         change::check_key(&key)?;
-        let client = self.options.client().await?;
-        match (client.read(&key).await?, self.default) {
+        let tell = |found: Option<Entry>| match (found, self.default) {
             (Some(entry), _) => tell(self.options.output, &key, &entry.value, Some(&entry)),
             (None, Some(default)) => tell(self.options.output, &key, &text::bytes(default), None),
             (None, None) => Err(Failure::No(format!(
                 "no such key: {:?} has no value; --default prints one instead",
                 String::from_utf8_lossy(&key)
             ))),
-        }
+        };
+        self.options.ask(async |client| client.read(&key).await, tell).await
     }
 }
 

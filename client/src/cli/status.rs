@@ -19,10 +19,13 @@ pub struct Status {
 
 impl Status {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let seen = operator::look(&self.options.servers, self.options.timeout).await;
+        let seen = operator::look(&self.options.servers(), self.options.timeout).await;
         match self.options.output {
             Format::Text => tell(&seen)?,
-            Format::Json => seen.iter().try_for_each(|seen| output::json(&Told::new(seen)))?,
+            Format::Json => {
+                let newest = newest(&seen);
+                seen.iter().try_for_each(|seen| output::json(&Told::new(seen, newest)))?;
+            }
         }
         if seen.iter().all(|seen| seen.status.is_err()) {
             return Err(Failure::Unavailable(
@@ -33,69 +36,110 @@ impl Status {
     }
 }
 
-/// One line of JSON. Of a server that can't be reached only the first three are known, and why.
-#[derive(Serialize)]
+/// One line of JSON. Of a server that can't be reached only the first three are known, and why; what is not known, or not
+/// kept there, is null.
+#[derive(Default, Serialize)]
 struct Told {
     id: Option<u32>,
     address: String,
     role: String,
+    epoch: Option<u64>,
     #[serde(flatten)]
-    known: Option<Known>,
+    copy: Copied,
+    #[serde(flatten)]
+    known: Known,
     #[serde(skip_serializing_if = "Option::is_none")]
     trouble: Option<String>,
 }
 
-#[derive(Serialize)]
+/// How far a server's copy is. A witness keeps none, so its numbers would only look like one that lags.
+#[derive(Default, Serialize)]
+struct Copied {
+    commit: Option<u64>,
+    applied: Option<u64>,
+    lag: Option<u64>,
+    digest: Option<String>,
+    log_end: Option<u64>,
+    version: Option<u64>,
+    keys: Option<u64>,
+    sessions: Option<u64>,
+}
+
+/// What every server that answers knows.
+#[derive(Default, Serialize)]
 struct Known {
-    epoch: u64,
-    epoch_name: String,
-    commit: u64,
-    applied: u64,
-    digest: String,
-    log_end: u64,
-    version: u64,
-    keys: u64,
-    sessions: u64,
-    cluster: String,
+    epoch_name: Option<String>,
+    cluster: Option<String>,
     primary: Option<u32>,
-    in_sync: Vec<u32>,
+    in_sync: Option<Vec<u32>>,
     lease_ms: Option<u64>,
-    disk_bytes: u64,
-    uptime_ms: u64,
-    waits_for: String,
+    disk_bytes: Option<u64>,
+    uptime_ms: Option<u64>,
+    waits_for: Option<String>,
 }
 
 impl Told {
-    fn new(seen: &Seen) -> Self {
-        let (role, known, trouble) = match &seen.status {
-            Ok(status) => (status.role.clone(), Some(Known::new(status)), None),
-            Err(why) => ("unreachable".to_owned(), None, Some(why.clone())),
-        };
-        Self { id: seen.id, address: seen.address.to_string(), role, known, trouble }
+    fn new(seen: &Seen, newest: u64) -> Self {
+        let (id, address) = (seen.id, seen.address.to_string());
+        match &seen.status {
+            Ok(status) => Self {
+                id,
+                address,
+                role: status.role.clone(),
+                epoch: Some(status.epoch.map_or(0, |epoch| epoch.round)),
+                copy: Copied::new(status, newest),
+                known: Known::new(status),
+                trouble: None,
+            },
+            Err(why) => {
+                Self { id, address, role: "unreachable".to_owned(), trouble: Some(why.clone()), ..Self::default() }
+            }
+        }
+    }
+}
+
+impl Copied {
+    fn new(status: &StatusResponse, newest: u64) -> Self {
+        if is_witness(status) {
+            return Self::default();
+        }
+        Self {
+            commit: Some(status.commit),
+            applied: Some(status.applied),
+            lag: Some(newest.saturating_sub(status.applied)),
+            digest: Some(status.digest.clone()),
+            log_end: Some(status.log_end),
+            version: Some(status.version),
+            keys: Some(status.keys),
+            sessions: Some(status.sessions),
+        }
     }
 }
 
 impl Known {
     fn new(status: &StatusResponse) -> Self {
         Self {
-            epoch: status.epoch.map_or(0, |epoch| epoch.round),
-            epoch_name: epoch_name(status),
-            commit: status.commit,
-            applied: status.applied,
-            digest: status.digest.clone(),
-            log_end: status.log_end,
-            version: status.version,
-            keys: status.keys,
-            sessions: status.sessions,
-            cluster: status.cluster.clone(),
+            epoch_name: Some(epoch_name(status)),
+            cluster: Some(status.cluster.clone()),
             primary: status.primary,
-            in_sync: status.in_sync.clone(),
+            in_sync: Some(status.in_sync.clone()),
             lease_ms: status.lease_ms,
-            disk_bytes: status.disk_bytes,
-            uptime_ms: status.uptime_ms,
-            waits_for: status.waits_for.clone(),
+            disk_bytes: Some(status.disk_bytes),
+            uptime_ms: Some(status.uptime_ms),
+            waits_for: Some(status.waits_for.clone()),
         }
     }
+}
+
+/// Whether it is a witness, whatever its role is at the moment.
+fn is_witness(status: &StatusResponse) -> bool {
+    status.role == "witness" || status.servers.iter().any(|server| server.id == status.server && server.witness)
+}
+
+/// The newest commit index that a server with data tells.
+fn newest(seen: &[Seen]) -> u64 {
+    let statuses = seen.iter().filter_map(|seen| seen.status.as_ref().ok());
+    statuses.filter(|status| !is_witness(status)).map(|status| status.commit).max().unwrap_or(0)
 }
 
 fn epoch_name(status: &StatusResponse) -> String {
@@ -106,7 +150,7 @@ const HEAD: [&str; 11] =
     ["id", "address", "role", "epoch", "commit", "applied", "lag", "lease", "digest", "disk", "uptime"];
 
 fn tell(seen: &[Seen]) -> Result<(), Failure> {
-    let newest = seen.iter().filter_map(|seen| Some(seen.status.as_ref().ok()?.commit)).max().unwrap_or(0);
+    let newest = newest(seen);
     let mut rows = vec![HEAD.map(str::to_owned).to_vec()];
     rows.extend(seen.iter().map(|seen| row(seen, newest)));
     for line in table::lines(&rows) {
@@ -132,17 +176,53 @@ fn row(seen: &Seen, newest: u64) -> Vec<String> {
     };
     /// Enough of a digest to see by eye whether it differs; JSON has all of it.
     const DIGITS: usize = 12;
+    let copy = Copied::new(status, newest);
+    let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
     vec![
         id,
         address,
         status.role.clone(),
         epoch_name(status),
-        status.commit.to_string(),
-        status.applied.to_string(),
-        newest.saturating_sub(status.applied).to_string(),
+        number(copy.commit),
+        number(copy.applied),
+        number(copy.lag),
         status.lease_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms}ms")),
-        status.digest.chars().take(DIGITS).collect(),
+        copy.digest.map_or_else(|| "-".to_owned(), |digest| digest.chars().take(DIGITS).collect()),
         table::size(status.disk_bytes),
         table::span(status.uptime_ms),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use heirloom_proto::wire::v1::ServerAddress;
+
+    use super::*;
+
+    fn seen(id: u32, witness: bool) -> Seen {
+        let status = StatusResponse {
+            server: id,
+            role: if witness { "witness" } else { "backup" }.to_owned(),
+            commit: if witness { 0 } else { 9 },
+            applied: if witness { 0 } else { 8 },
+            digest: if witness { "000" } else { "abc" }.to_owned(),
+            servers: vec![ServerAddress { id, address: "127.0.0.1:1".to_owned(), witness }],
+            ..Default::default()
+        };
+        Seen { id: Some(id), address: "127.0.0.1:1".parse().expect("well formed"), status: Ok(status) }
+    }
+
+    #[test]
+    fn a_witness_and_a_silent_server_neither_lag_nor_differ() {
+        let silent = Seen { status: Err("connection refused".to_owned()), ..seen(2, false) };
+        let all = [seen(0, false), seen(1, true), silent];
+        assert_eq!(newest(&all), 9);
+        let json = |seen: &Seen| serde_json::to_string(&Told::new(seen, 9)).expect("texts and numbers");
+        let nothing = r#""commit":null,"applied":null,"lag":null,"digest":null"#;
+        assert!(json(&all[0]).contains(r#""commit":9,"applied":8,"lag":1,"digest":"abc""#), "{}", json(&all[0]));
+        assert!(json(&all[1]).contains(nothing), "{}", json(&all[1]));
+        assert!(json(&all[2]).contains(nothing), "{}", json(&all[2]));
+        assert_eq!([4, 5, 6, 8].map(|column| row(&all[1], 9)[column].clone()), ["-"; 4]);
+        assert_eq!([4, 5, 6, 8].map(|column| row(&all[0], 9)[column].clone()), ["9", "8", "1", "abc"]);
+    }
 }

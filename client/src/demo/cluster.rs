@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use super::ports;
-use crate::address::Address;
 use crate::cli::{Failure, operator};
+use heirloom_proto::Address;
 
 /// How many servers.
 pub(super) const SERVERS: u8 = 3;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use heirloom_proto::Epoch;
 use tokio::sync::Notify;
 
 /// One acknowledged write.
@@ -12,6 +13,7 @@ pub(super) struct Acknowledged {
     pub(super) write: Write,
     pub(super) version: u64,
     pub(super) server: u8,
+    pub(super) epoch: Epoch,
 }
 
 /// Names one write: each has a key of its own.
@@ -40,7 +42,7 @@ pub(super) struct Pages {
 
 /// How a failover looked to the writers.
 pub(super) struct Gap {
-    /// From the last acknowledged write before the failover to the first by the new primary.
+    /// From the last acknowledged write of the old epoch to the first of a newer one.
     pub(super) length: Duration,
     /// When that one was acknowledged.
     pub(super) ended_at: Instant,
@@ -68,11 +70,12 @@ impl Journal {
         self.pages.lock().expect("no writer panics while it writes down")
     }
 
-    /// Waits for the first write that another server than the killed one acknowledged after the kill.
-    pub(super) async fn gap_after(&self, killed: u8, killed_at: Instant) -> Gap {
+    /// Waits for the first write after the kill that was acknowledged in a newer epoch than those before it. Who did that
+    /// is told, not asked for: that it is another server than the killed one is for the verdict to see.
+    pub(super) async fn gap_after(&self, killed_at: Instant) -> Gap {
         loop {
             let news = self.news.notified();
-            if let Some(gap) = self.pages().gap_after(killed, killed_at) {
+            if let Some(gap) = self.pages().gap_after(killed_at) {
                 return gap;
             }
             news.await;
@@ -81,10 +84,11 @@ impl Journal {
 }
 
 impl Pages {
-    fn gap_after(&self, killed: u8, killed_at: Instant) -> Option<Gap> {
+    fn gap_after(&self, killed_at: Instant) -> Option<Gap> {
         let after = self.acknowledged.partition_point(|acknowledged| acknowledged.at < killed_at);
+        let newest = self.acknowledged[..after].iter().map(|acknowledged| acknowledged.epoch).max()?;
         // What the killed server acknowledged may arrive a little later than the kill.
-        let late = self.acknowledged[after..].iter().position(|acknowledged| acknowledged.server != killed)?;
+        let late = self.acknowledged[after..].iter().position(|acknowledged| acknowledged.epoch > newest)?;
         let first = self.acknowledged[after + late];
         let last = self.acknowledged[..after + late].last()?;
         Some(Gap { length: first.at.saturating_duration_since(last.at), ended_at: first.at, server: first.server })
@@ -93,18 +97,32 @@ impl Pages {
 
 #[cfg(test)]
 mod tests {
+    use heirloom_proto::{RunId, ServerId};
+
     use super::*;
 
-    #[tokio::test]
-    async fn the_gap_lies_between_the_last_write_before_and_the_first_by_another_server() {
+    /// The gap after a kill at 9 ms, in writes that were acknowledged at these times, by these servers, in these rounds.
+    async fn gap(acknowledged: &[(u64, u8, u64)]) -> (u128, u8) {
         let journal = Journal::default();
         let began = Instant::now();
         let at = |ms| began + Duration::from_millis(ms);
-        for (ms, server) in [(0, 1), (10, 1), (35, 2), (40, 2)] {
+        for (ms, server, round) in acknowledged.iter().copied() {
             let write = Write { writer: 0, number: u32::try_from(ms).expect("small") };
-            journal.acknowledge(Acknowledged { at: at(ms), write, version: ms, server });
+            let epoch = Epoch { round, server: ServerId(server), run: RunId(1) };
+            journal.acknowledge(Acknowledged { at: at(ms), write, version: ms, server, epoch });
         }
-        let gap = journal.gap_after(1, at(9)).await;
-        assert_eq!((gap.length, gap.ended_at, gap.server), (Duration::from_millis(25), at(35), 2));
+        let gap = journal.gap_after(at(9)).await;
+        assert_eq!(gap.ended_at, at(35));
+        (gap.length.as_millis(), gap.server)
+    }
+
+    #[tokio::test]
+    async fn the_gap_lies_between_the_last_write_of_the_old_epoch_and_the_first_of_a_newer_one() {
+        assert_eq!(gap(&[(0, 1, 1), (10, 1, 1), (35, 2, 2), (40, 2, 2)]).await, (25, 2));
+    }
+
+    #[tokio::test]
+    async fn a_killed_server_that_leads_again_is_told_to_have_taken_over() {
+        assert_eq!(gap(&[(0, 1, 1), (10, 1, 1), (35, 1, 2), (40, 2, 3)]).await, (25, 1));
     }
 }

@@ -38,17 +38,25 @@ impl Demo {
         let mut cluster = Cluster::prepare()?;
         let interrupted = interruption()?;
         let told = tokio::select! {
+            // First, so that what the end of the terminal breaks beside is not taken for a fault.
+            biased;
+            () = interrupted => {
+                cluster.stop().await;
+                return Err(Failure::Unavailable("the demo was interrupted; its servers are stopped".to_owned()));
+            }
             told = tokio::time::timeout(DEMO_MAX, story::tell(&screen, &mut cluster, self.rounds)) => {
                 told.unwrap_or_else(|_| {
                     Err(Failure::Unavailable(format!("the demo did not come to its end within {DEMO_MAX:?}")))
                 })
             }
-            () = interrupted => {
-                cluster.stop().await;
-                return Err(Failure::Unavailable("the demo was interrupted; its servers are stopped".to_owned()));
-            }
         };
-        let told = told.map_err(|failure| failure.and_then(&cluster.last_words()));
+        let told = told.map_err(|failure| match failure {
+            // It is no fault of the servers, but the verdict was not shown either.
+            Failure::NobodyReads => Failure::Unavailable(
+                "the demo could not show its verdict: nobody reads its output; its servers are stopped".to_owned(),
+            ),
+            failure => failure.and_then(&cluster.last_words()),
+        });
         cluster.stop().await;
         told
     }

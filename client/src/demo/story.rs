@@ -62,11 +62,11 @@ async fn fail_over(screen: &Screen, cluster: &mut Cluster, journal: &Journal) ->
     let killed_at = Instant::now();
     let process = cluster.kill(killed).await?;
     screen.say(Tone::Bad, &format!("killed server {killed}, the primary (process {process}, SIGKILL)"))?;
-    let gap = within("a write under a new primary", journal.gap_after(killed, killed_at)).await?;
+    let gap = within("a write under a new primary", journal.gap_after(killed_at)).await?;
     let took = gap.ended_at.saturating_duration_since(killed_at);
     let failover = Failover { killed, took_over: gap.server, gap: gap.length, took };
     screen.say(
-        Tone::Good,
+        if failover.is_one() { Tone::Good } else { Tone::Bad },
         &format!("server {} took over: the writers waited {:.1} ms", gap.server, millis(failover.gap)),
     )?;
     tokio::time::sleep(WARM_UP / 2).await;

@@ -52,6 +52,7 @@ async fn write(client: Client, journal: Journal, writer: u32, told_to_stop: Arc<
                 write,
                 version: changed.version.0,
                 server: changed.server.0,
+                epoch: changed.epoch,
             }),
             Err(Error::Unknown(_)) => journal.pages().unknown.push(write),
             Err(Error::NotApplied(_) | Error::BadInput(_)) => {

@@ -1,6 +1,5 @@
 //! The connection to one server: made, kept and made again, with one session stream on it.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use heirloom_proto::ServerId;
@@ -10,15 +9,14 @@ use heirloom_proto::wire::v1::{SessionRequest, SessionResponse, StatusRequest, S
 use heirloom_session::Seat;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tonic::Status;
 use tonic::transport::Channel;
 
 use super::Whereabouts;
 use super::outbox::Outbox;
-use crate::address::Address;
 use crate::transport;
+use heirloom_proto::Address;
 
-/// How long a server may take to answer that the stream stands.
+/// How long a server may take to answer that the stream stands, and who it is.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(1);
 /// The pause before a connection is made again; twice as long each time up to the longest. A dead server costs little:
 /// calls go to the others meanwhile.
@@ -85,7 +83,7 @@ async fn connect(seat: Seat, address: &Address, events: &mpsc::Sender<Event>) ->
     let mut dictionary = DictionaryClient::new(channel).max_decoding_message_size(transport::MESSAGE_BYTES_MAX);
     let mut answers = match tokio::time::timeout(OPEN_TIMEOUT, dictionary.session(requests)).await {
         Ok(Ok(response)) => response.into_inner(),
-        Ok(Err(status)) => return describe(&status),
+        Ok(Err(status)) => return transport::describe(&status),
         Err(_) => return format!("connected, but there was no answer within {OPEN_TIMEOUT:?}"),
     };
     let tell = |news| events.send(Event { seat, news });
@@ -104,7 +102,7 @@ async fn connect(seat: Seat, address: &Address, events: &mpsc::Sender<Event>) ->
             message = answers.message() => match message {
                 Ok(Some(message)) => News::Answers(message.responses),
                 Ok(None) => return "the server ended the connection".to_owned(),
-                Err(status) => return describe(&status),
+                Err(status) => return transport::describe(&status),
             },
         };
         if tell(news).await.is_err() {
@@ -113,10 +111,11 @@ async fn connect(seat: Seat, address: &Address, events: &mpsc::Sender<Event>) ->
     }
 }
 
-/// Asks a server who it is, until it knows.
+/// Asks a server who it is, until it knows. One question that is lost must not be waited for as long as the connection
+/// stands: nobody would learn of the other servers.
 async fn identify(mut cluster: ClusterClient<Channel>) -> News {
     loop {
-        if let Ok(response) = cluster.status(StatusRequest {}).await
+        if let Ok(Ok(response)) = tokio::time::timeout(OPEN_TIMEOUT, cluster.status(StatusRequest {})).await
             && let Some(told) = told(&response.into_inner())
         {
             return told;
@@ -131,13 +130,4 @@ fn told(status: &StatusResponse) -> Option<News> {
     let data_servers = status.servers.iter().filter(|other| !other.witness);
     let servers = data_servers.filter_map(|other| Some((server(other.id)?, other.address.parse().ok()?))).collect();
     Some(News::Told { server: server(status.server)?, servers })
-}
-
-/// The innermost cause, which is what a person can do something about.
-fn describe(status: &Status) -> String {
-    match status.source() {
-        Some(source) => transport::cause(source),
-        None if status.message().is_empty() => status.code().to_string(),
-        None => status.message().to_owned(),
-    }
 }

@@ -12,18 +12,14 @@ use heirloom_proto::wire::client::{request_to_wire, response_from_wire};
 use heirloom_proto::wire::v1::{SessionRequest, SessionResponse};
 use heirloom_proto::{ServerId, Time};
 use heirloom_session::{Answer, Attempt, CallId, Failure, Input, Operation, Output, Reason, Seat, Session};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::address::Address;
 use crate::error::ServerReport;
+use heirloom_proto::Address;
 use link::{Event, News};
 use seats::Seats;
 
-/// How many calls wait for the driver to take them. Beyond it a caller waits before its call is taken.
-pub(crate) const ASKS_MAX: usize = 4_096;
-/// How many calls are under way; beyond it none is taken.
-const UNDER_WAY_MAX: usize = 8_192;
 /// How many messages of servers wait for the driver; beyond it the connections are not read.
 const EVENTS_MAX: usize = 256;
 /// How many calls or messages are taken at once.
@@ -34,11 +30,20 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// What a client wants of its driver.
 #[derive(Debug)]
 pub(crate) enum Ask {
-    /// A call.
-    Call { call: CallId, operation: Operation, deadline: Instant, reply: oneshot::Sender<Ended> },
+    /// A call. Its permit is one of those that bound how many are under way, and is given back at its end.
+    Call {
+        call: CallId,
+        operation: Operation,
+        deadline: Instant,
+        reply: oneshot::Sender<Ended>,
+        permit: OwnedSemaphorePermit,
+    },
     /// Its caller is gone.
     Cancel(CallId),
 }
+
+/// Whoever waits for the end of a call; the farewell needs no permit.
+type Waiter = (oneshot::Sender<Ended>, Option<OwnedSemaphorePermit>);
 
 /// How a call ended.
 pub(crate) type Ended = Result<Answer, Box<Lost>>;
@@ -55,16 +60,16 @@ pub(crate) struct Lost {
 pub(crate) struct Driver {
     session: Session,
     seats: Seats,
-    asks: mpsc::Receiver<Ask>,
+    asks: mpsc::UnboundedReceiver<Ask>,
     events: mpsc::Receiver<Event>,
-    waiting: HashMap<CallId, oneshot::Sender<Ended>>,
+    waiting: HashMap<CallId, Waiter>,
     /// What [`Time`] counts from.
     origin: Instant,
 }
 
 impl Driver {
     /// A driver for a client that knows these addresses.
-    pub(crate) fn new(addresses: Vec<Address>, asks: mpsc::Receiver<Ask>) -> Self {
+    pub(crate) fn new(addresses: Vec<Address>, asks: mpsc::UnboundedReceiver<Ask>) -> Self {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         Self {
             session: Session::new(addresses.len()),
@@ -86,9 +91,8 @@ impl Driver {
         let mut alarm_is_set = false;
         let mut farewell_is_said = false;
         while open || self.session.calls_under_way() > 0 {
-            let takes_calls = open && self.session.calls_under_way() < UNDER_WAY_MAX;
             tokio::select! {
-                count = self.asks.recv_many(&mut asks, BATCH_MAX), if takes_calls => open = count > 0,
+                count = self.asks.recv_many(&mut asks, BATCH_MAX), if open => open = count > 0,
                 _ = self.events.recv_many(&mut events, BATCH_MAX) => {}
                 () = &mut alarm, if alarm_is_set => alarm_is_set = false,
             }
@@ -123,8 +127,8 @@ impl Driver {
     fn take(&mut self, now: Time, ask: Ask) {
         self.seats.connect();
         match ask {
-            Ask::Call { call, operation, deadline, reply } => {
-                self.waiting.insert(call, reply);
+            Ask::Call { call, operation, deadline, reply, permit } => {
+                self.waiting.insert(call, (reply, Some(permit)));
                 let deadline = self.time(deadline);
                 self.step(now, Input::Call { call, operation, deadline });
             }
@@ -139,7 +143,7 @@ impl Driver {
     /// Closes the session, for nobody in particular.
     fn say_farewell(&mut self, now: Time) {
         let (reply, _) = oneshot::channel();
-        self.waiting.insert(FAREWELL_CALL, reply);
+        self.waiting.insert(FAREWELL_CALL, (reply, None));
         self.step(now, Input::Call { call: FAREWELL_CALL, operation: Operation::Close, deadline: now + FAREWELL });
     }
 
@@ -197,7 +201,7 @@ impl Driver {
                 Output::Nudge { seat } => self.seats.nudge(seat),
                 Output::Done { call, outcome } => {
                     let ended = outcome.map_err(|failure| Box::new(self.lost(failure)));
-                    if let Some(reply) = self.waiting.remove(&call) {
+                    if let Some((reply, _permit)) = self.waiting.remove(&call) {
                         // Whoever asked may have gone away meanwhile.
                         let _ = reply.send(ended);
                     }

@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::link::{self, Connection, Event};
-use crate::address::Address;
 use crate::error::ServerReport;
+use heirloom_proto::Address;
 
 /// How long a nudge is waited for; nobody needs its answer.
 const NUDGE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -1,8 +1,8 @@
 //! Servers that speak the wire and know no replication: one dictionary behind all of them, and a script for each.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use heirloom_proto::wire::client::{refused_to_wire, request_from_wire, response_to_wire};
@@ -25,6 +25,7 @@ pub(crate) enum Script {
     /// Carry it out, and never answer.
     Swallow,
     /// Carry it out, and break the stream.
+    #[allow(dead_code, reason = "not every test breaks streams")]
     BreakAfter,
     /// Answer after this long.
     Delay(Duration),
@@ -45,19 +46,43 @@ pub(crate) struct World {
     pub(crate) requests: Vec<(u8, String)>,
     pub(crate) nudged: Vec<u8>,
     pub(crate) scripts: BTreeMap<u8, VecDeque<Script>>,
+    /// How many questions for its status a server still leaves unanswered.
+    pub(crate) status_silences: BTreeMap<u8, u32>,
 }
+
+/// How long the world may be held.
+const HELD_MAX: Duration = Duration::from_secs(5);
 
 /// A handle to it.
 #[derive(Clone, Default)]
 pub(crate) struct Shared(Arc<Mutex<World>>);
 
 impl Shared {
+    /// The world, for a moment.
+    ///
+    /// **Panics if** it is held for long: a test that takes it twice in one expression would hang for ever.
     pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
-        self.0.lock().expect("no server panics")
+        let began = Instant::now();
+        loop {
+            match self.0.try_lock() {
+                Ok(world) => return world,
+                Err(TryLockError::WouldBlock) => assert!(began.elapsed() < HELD_MAX, "it is held, maybe by the caller"),
+                Err(TryLockError::Poisoned(_)) => panic!("no server panics"),
+            }
+            std::thread::yield_now();
+        }
     }
 
     pub(crate) fn script(&self, server: u8, scripts: impl IntoIterator<Item = Script>) {
         self.lock().scripts.entry(server).or_default().extend(scripts);
+    }
+
+    fn is_silent(&self, server: u8) -> bool {
+        let mut world = self.lock();
+        let silences = world.status_silences.entry(server).or_default();
+        let is_silent = *silences > 0;
+        *silences = silences.saturating_sub(1);
+        is_silent
     }
 }
 
@@ -247,6 +272,9 @@ impl Dictionary for Service {
 #[tonic::async_trait]
 impl Cluster for Service {
     async fn status(&self, _: tonic::Request<v1::StatusRequest>) -> Unary<v1::StatusResponse> {
+        if self.shared.is_silent(self.id) {
+            return std::future::pending().await;
+        }
         let world = self.shared.lock();
         let servers = world.addresses.iter().enumerate().map(|(id, address)| v1::ServerAddress {
             id: u32::try_from(id).expect("few"),

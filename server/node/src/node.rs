@@ -7,8 +7,8 @@ use heirloom_primary::{Primary, Setting};
 use heirloom_proto::event::{Action, Birth, Cause, Durable, Event, Identity, Note, Ticket};
 use heirloom_proto::status::RoleName;
 use heirloom_proto::{
-    ClusterId, Constants, Epoch, Member, NodeConfig, Outbox, Peer, QuorumRule, Register, RunId, ServerId, Standing,
-    Time, VoterKind, WallTime,
+    ClusterId, Constants, Epoch, Member, Mutant, NodeConfig, Outbox, Peer, QuorumRule, Register, RunId, ServerId,
+    Standing, Time, VoterKind, WallTime, planted,
 };
 
 use crate::peers::Peers;
@@ -86,7 +86,10 @@ impl Node {
         // A register is only worth something with an identity that names its cluster; an identity without a register
         // has lost it.
         let durable_register = identity.cluster.is_some().then(|| durable.register.unwrap_or(Register::LOST));
-        let register = durable_register.clone().unwrap_or(Register::FRESH);
+        let mut register = durable_register.clone().unwrap_or(Register::FRESH);
+        if planted(Mutant::StaleRegisterAfterRestart) {
+            register.promised = register.accepted_epoch();
+        }
         let role = match config.kind() {
             VoterKind::Witness => Role::Witness,
             VoterKind::Data => {
@@ -277,21 +280,30 @@ impl Node {
             Role::Primary(primary) => {
                 primary.check_invariants();
                 let leads = primary.view().epoch == self.register.promised;
-                assert!(leads || primary.is_frozen(), "an unfrozen primary has promised its own epoch");
+                assert!(
+                    leads || primary.is_frozen() || takes_lower_epochs(),
+                    "an unfrozen primary has promised its own epoch"
+                );
             }
             Role::Copy(backup) => {
                 backup.replica().check_invariants();
-                if let Some(epoch) = backup.works_in() {
+                if let Some(epoch) = backup.works_in().filter(|_| !takes_lower_epochs()) {
                     assert_eq!(epoch, self.register.promised, "a copy works in the epoch that it has promised");
                 }
             }
             Role::Witness | Role::Over => {}
         }
         assert!(
-            self.durable_register.as_ref().is_none_or(|durable| durable.promised <= self.register.promised),
+            self.durable_register.as_ref().is_none_or(|durable| durable.promised <= self.register.promised)
+                || planted(Mutant::StaleRegisterAfterRestart),
             "the disk is never ahead of the memory"
         );
     }
+}
+
+/// The faults by which a copy goes on in an epoch below its promise.
+pub(crate) fn takes_lower_epochs() -> bool {
+    planted(Mutant::NoFreezeOnPromise) || planted(Mutant::StartEpochUnchecked)
 }
 
 /// Whether a server's stored view is of itself alone and its log holds that epoch's marker: then the view was chosen,
@@ -299,8 +311,8 @@ impl Node {
 fn is_last_standing(me: Member, register: &Register, role: &Role) -> bool {
     let Role::Copy(backup) = role else { return false };
     register.standing == Standing::Intact
-        && register
-            .accepted
-            .as_ref()
-            .is_some_and(|view| view.in_sync == BTreeSet::from([me]) && backup.replica().log().has_marker(view.epoch))
+        && register.accepted.as_ref().is_some_and(|view| {
+            let marked = backup.replica().log().has_marker(view.epoch);
+            view.in_sync == BTreeSet::from([me]) && (marked || planted(Mutant::LastStandingWithoutMarker))
+        })
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use heirloom_primary::ProofTimes;
-use heirloom_proto::{RunId, ServerId, Time, View};
+use heirloom_proto::{Mutant, RunId, ServerId, Time, View, planted};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Proof {
@@ -41,6 +41,9 @@ impl Proofs {
 
     /// Takes what came of a probe; true where the run is proven dead by it.
     pub(crate) fn answered(&mut self, now: Time, server: ServerId, run: RunId, probe: u64, dead: bool) -> bool {
+        if dead && planted(Mutant::ProofOfOlderRun) {
+            self.prove(now, server, run, now);
+        }
         let Some(asked) = self.asked.get(&server).copied().filter(|a| a.probe == probe && a.run == run) else {
             return false;
         };
@@ -61,13 +64,17 @@ impl Proofs {
 
     /// A handshake with a server voids what was proven of it.
     pub(crate) fn void(&mut self, server: ServerId) {
+        if planted(Mutant::StaleProofExcuses) {
+            return;
+        }
         self.proven.remove(&server);
         self.asked.remove(&server);
     }
 
     /// A message from another run than the proven one voids the proof.
     pub(crate) fn heard(&mut self, server: ServerId, run: RunId) {
-        if self.proven.get(&server).is_some_and(|proof| proof.run != run) {
+        let later = self.proven.get(&server).is_some_and(|proof| proof.run != run);
+        if later && !planted(Mutant::ProofOfOlderRun) {
             self.void(server);
         }
     }

@@ -8,7 +8,8 @@ use heirloom_proto::message::Testimony;
 use heirloom_proto::proposal::Vote;
 use heirloom_proto::view::Derivation;
 use heirloom_proto::{
-    ClusterId, Epoch, Member, Message, Outbox, Peer, Proposal, RunId, ServerId, Standing, Time, View, quorum,
+    ClusterId, Epoch, Member, Message, Mutant, Outbox, Peer, Proposal, QuorumRule, RunId, ServerId, Standing, Time,
+    View, planted, quorum,
 };
 
 use crate::node::{Node, Role};
@@ -174,14 +175,27 @@ impl Node {
             return;
         }
         let Some(inquiry) = &self.inquiry else { return };
+        // Of two servers this one may have gone on alone, on proof of the other's death: what it has lost then nobody
+        // else was told, but for one that has led ever since its run began to, frozen or not: nobody can have proven
+        // that run dead. A frozen primary does not call itself one, but its heartbeats are heard.
+        let must_lead = amnesiac && self.config.constants.quorum == QuorumRule::Survivors;
+        let heard = self.hears(now);
         let others: Option<Vec<_>> = self
             .others()
             .map(|server| {
-                let register = inquiry.answers.get(&server)?.testimony.register.as_ref()?;
-                (register.standing == Standing::Intact).then(|| register.clone())
+                let answered = inquiry.answers.get(&server)?;
+                let register = answered.testimony.register.as_ref()?;
+                let its_run = Some((server, answered.from.run));
+                let leads = answered.testimony.hears == its_run || heard == its_run;
+                (register.standing == Standing::Intact && (leads || !must_lead)).then(|| register.clone())
             })
             .collect();
         let Some(others) = others else { return };
+        if planted(Mutant::RecoveryOnlyHeard) {
+            self.recovering = false;
+            self.register.standing = Standing::Intact;
+            return;
+        }
         let before = self.register.clone();
         for register in &others {
             self.register.learn(register.promised, register.accepted.as_ref());
@@ -216,7 +230,8 @@ impl Node {
     fn answerers(&self) -> BTreeSet<ServerId> {
         let others = self.inquiry.iter().flat_map(|inquiry| inquiry.answers.iter());
         let voting = others.filter(|(_, answered)| {
-            answered.testimony.register.as_ref().is_some_and(|register| register.standing == Standing::Intact)
+            let register = answered.testimony.register.as_ref();
+            register.is_some_and(|register| register.standing == Standing::Intact || planted(Mutant::AmnesiacVotes))
         });
         voting.map(|(server, _)| *server).chain([self.config.me]).collect()
     }
@@ -252,7 +267,7 @@ impl Node {
             }
             return;
         };
-        if !view.has(me) {
+        if !view.has(me) && !planted(Mutant::CandidateIsNoMember) {
             return;
         }
         let its_primary = Some((view.primary, view.epoch.run));
@@ -335,9 +350,12 @@ impl Node {
     /// Begins a proposal: the own promise goes to disk before anything is sent.
     fn attempt(&mut self, now: Time, purpose: Purpose, reason: String, out: &mut Outbox) {
         let above = self.highest_seen.max(self.register.promised);
-        let epoch = above.next_for(self.config.me, self.run());
+        let mut epoch = above.next_for(self.config.me, self.run());
         let accepted = self.register.accepted.clone();
-        assert!(self.register.promise(epoch), "an epoch above every one seen");
+        if planted(Mutant::EpochUsedTwice) && self.register.promised.run == self.run() {
+            epoch = self.register.promised;
+        }
+        assert!(self.register.promise(epoch) || planted(Mutant::EpochUsedTwice), "an epoch above every one seen");
         self.freeze(now, epoch);
         // Those who may not vote promise to freeze all the same, and stay members by it.
         // Where nobody was asked, the place being handed over, the members are the ones to wait for.
@@ -426,6 +444,8 @@ impl Node {
         let constants = &self.config.constants;
         if let Some(mandate) = attempt.proposal.chosen(constants, &excused) {
             let reason = attempt.reason.clone();
+            let froze_at = attempt.proposal.deadline - self.config.suspicion;
+            let now = if planted(Mutant::WaitFromFreeze) { froze_at } else { now };
             self.attempt = None;
             return self.begin_to_lead(now, &mandate, reason, out);
         }

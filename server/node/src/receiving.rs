@@ -2,9 +2,11 @@
 
 use heirloom_primary::Echo;
 use heirloom_proto::event::{Action, Cause, Note};
-use heirloom_proto::{ClusterId, Epoch, Message, Outbox, Peer, QuorumRule, RunId, ServerId, Standing, Time, VoterKind};
+use heirloom_proto::{
+    ClusterId, Epoch, Message, Mutant, Outbox, Peer, QuorumRule, RunId, ServerId, Standing, Time, VoterKind, planted,
+};
 
-use crate::node::{Node, Role};
+use crate::node::{Node, Role, takes_lower_epochs};
 
 /// No honest cluster counts so far; a higher number would leave no room above it for ever.
 const ROUND_MAX: u64 = u64::MAX / 4;
@@ -56,7 +58,8 @@ impl Node {
     }
 
     pub(crate) fn probed(&mut self, now: Time, server: ServerId, run: RunId, probe: u64, dead: bool, out: &mut Outbox) {
-        let holds = self.peers.run(server) == Some(run) && !self.peers.is_connected(server);
+        let holds =
+            self.peers.run(server) == Some(run) && !self.peers.is_connected(server) || planted(Mutant::ProofOfOlderRun);
         let known = self.proofs.dead().contains(&server);
         if self.proofs.answered(now, server, run, probe, dead && holds) && !known {
             out.tell(Note::ProvenDead { server, run });
@@ -120,7 +123,7 @@ impl Node {
                 if epoch.server != from.server {
                     return;
                 }
-                if epoch < self.register.promised {
+                if epoch < self.register.promised && !takes_lower_epochs() {
                     let promised = self.register.promised;
                     return out.send(from.server, Message::HigherPromise { refused: epoch, promised });
                 }
@@ -246,7 +249,7 @@ impl Node {
         if self.cluster().is_none() {
             return self.join_as_amnesiac(out);
         }
-        if epoch < self.register.promised {
+        if epoch < self.register.promised && !takes_lower_epochs() {
             let promised = self.register.promised;
             return out.send(from.server, Message::HigherPromise { refused: epoch, promised });
         }
@@ -260,7 +263,7 @@ impl Node {
             self.inquiry = None;
         }
         if let Role::Copy(backup) = &mut self.role
-            && epoch == self.register.promised
+            && (epoch == self.register.promised || takes_lower_epochs())
             && backup.echo(now, epoch, sent_at, commit_index, out)
         {
             return;

@@ -2,7 +2,8 @@
 
 use heirloom_proto::event::{Cause, Identity, Record, Ticket};
 use heirloom_proto::{
-    Epoch, LogIndex, Message, Outbox, Position, Register, RunId, Sealed, ServerId, Standing, Time, View, VoterKind,
+    Epoch, LogIndex, Message, Mutant, Outbox, Position, Register, RunId, Sealed, ServerId, Standing, Time, View,
+    VoterKind, planted,
 };
 
 use crate::node::{Node, Role};
@@ -120,6 +121,7 @@ impl Node {
     /// From a promise on, for a proposal of its own too, nothing of a lower epoch is taken, held or granted.
     pub(crate) fn freeze(&mut self, now: Time, epoch: Epoch) {
         match &mut self.role {
+            _ if planted(Mutant::NoFreezeOnPromise) => {}
             Role::Copy(backup) => backup.freeze(epoch),
             Role::Primary(primary) if primary.view().epoch < epoch => {
                 primary.freeze();
@@ -148,12 +150,15 @@ impl Node {
             }
             return;
         }
-        let counts = self.register.standing == Standing::Intact;
+        let counts = self.register.standing == Standing::Intact || planted(Mutant::AmnesiacVotes);
         let accepted = self.register.accepted.clone();
         if !self.register.promise(epoch) {
             return self.refuse_lower(from, epoch, out);
         }
         self.freeze(now, epoch);
+        if planted(Mutant::PromiseUnsynced) {
+            self.send_promised(from, epoch, accepted.clone(), counts, out);
+        }
         // The proposer is given the time to bring it to an end.
         self.propose_after = self.propose_after.max(now + self.config.heartbeat * 2);
         self.persist_register(Then::Promised { to: from, epoch, accepted, counts }, out);
@@ -162,7 +167,8 @@ impl Node {
     /// A proposer asks for acceptance.
     pub(crate) fn asked_to_accept(&mut self, now: Time, from: ServerId, view: &View, out: &mut Outbox) {
         let epoch = view.epoch;
-        if epoch.server != from || self.register.standing == Standing::Amnesiac {
+        let forgot = self.register.standing == Standing::Amnesiac && !planted(Mutant::AmnesiacVotes);
+        if epoch.server != from || forgot {
             return;
         }
         // Given again only while no higher promise stands: a view that was learnt with a higher promise was never
@@ -195,7 +201,7 @@ impl Node {
         if epoch.server != from || epoch.server == self.config.me {
             return;
         }
-        if epoch < self.register.promised {
+        if epoch < self.register.promised && !planted(Mutant::StartEpochUnchecked) {
             return self.refuse_lower(from, epoch, out);
         }
         let member = view.has(self.me());
@@ -215,7 +221,7 @@ impl Node {
         self.register.learn(epoch, Some(view));
         self.view_stored(view);
         let stored = self.register == before && self.durable_register.as_ref() == Some(&before);
-        if stored {
+        if stored || planted(Mutant::StartEpochUnstored) {
             self.start_epoch_durable(epoch, out);
         } else {
             self.persist_register(Then::StartEpoch { epoch }, out);
@@ -223,7 +229,7 @@ impl Node {
     }
 
     fn start_epoch_durable(&mut self, epoch: Epoch, out: &mut Outbox) {
-        if self.register.promised != epoch {
+        if self.register.promised != epoch && !planted(Mutant::StartEpochUnchecked) {
             return;
         }
         if let Role::Copy(backup) = &mut self.role {

@@ -235,6 +235,70 @@ fn a_read_confirmed_by_a_voter_that_forgot_is_not_answered() {
     assert!(!matches!(world.answer(stale), Some(Ok(_))), "a stale read: {:?}", world.answer(stale));
 }
 
+/// Simulator seed 613, made small: the last one standing, whose disk rotted, was told by the other one what that one knew
+/// from before it died, took it for all there is to know, and both went on without the newer writes.
+#[test]
+fn of_two_servers_the_last_one_standing_does_not_learn_its_votes_from_one_that_missed_them() {
+    let mut world = World::started(2, 0);
+    world.kill(id(1));
+    world.run_until("the other goes on", |world| world.members() == [0]);
+    world.add("k", "new").expect("added by one");
+    world.kill(id(0));
+    rot(&mut world, 0);
+    world.start(id(0));
+    world.start(id(1));
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.primary(), None, "it leads without the newest write");
+    for server in [0, 1] {
+        assert!(world.status(id(server)).waits_for.is_some_and(|text| text.contains("heirloom recover")));
+    }
+}
+
+/// And where the other one leads it does learn them.
+#[test]
+fn of_two_servers_one_whose_disk_rotted_is_taken_back_by_the_one_that_leads() {
+    let mut world = World::started(2, 0);
+    world.kill(id(1));
+    world.run_until("the other goes on", |world| world.members() == [0]);
+    world.add("k", "new").expect("added by one");
+    rot(&mut world, 1);
+    world.start(id(1));
+    world.run_until("all are members", World::all_are_members);
+    assert_eq!(world.read("k").as_deref(), Some("new"));
+}
+
+/// Simulator seed 3615, made small: the one that leads may be frozen, because its own proposal waits for that very vote.
+#[test]
+fn of_two_servers_one_whose_disk_rotted_is_taken_back_by_a_frozen_primary() {
+    let mut world = World::started(2, 0);
+    world.kill(id(1));
+    world.run_until("the other goes on", |world| world.members() == [0]);
+    world.start(id(1));
+    let frozen = |world: &World| {
+        let node = world.node(id(0));
+        node.primary_epoch().is_some_and(|leads| node.register().is_some_and(|register| register.promised > leads))
+    };
+    while !frozen(&world) {
+        if !world.one() {
+            world.tick();
+        }
+    }
+    world.proofs = false;
+    world.kill(id(1));
+    rot(&mut world, 1);
+    world.start(id(1));
+    world.run_until("all are members", World::all_are_members);
+}
+
+/// What a start makes of a damaged directory: a new store that knows its cluster, and that its register is lost.
+fn rot(world: &mut World, server: u8) {
+    let disk = world.disk(id(server));
+    disk.identity.store = StoreId(77);
+    disk.register = Some(Register::LOST);
+    disk.log.clear();
+    disk.commit = LogIndex::ZERO;
+}
+
 /// Of two servers the one enrolled late took itself for up to date, and a late word of the first epoch let it lead
 /// without the writes that the other had acknowledged alone.
 #[test]

@@ -13,13 +13,13 @@ mod restart;
 use std::sync::Arc;
 use std::time::Instant;
 
-use heirloom_proto::Refusal;
+use heirloom_proto::{Address, Refusal};
 use tokio::sync::{mpsc, watch};
 
 use crate::failure::Failure;
 use crate::links::{Life, Warned};
 use crate::probe::Prober;
-use crate::settings::{Address, Settings};
+use crate::settings::Settings;
 use crate::storage::{DataDir, StorageError};
 
 use callers::Callers;

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heirloom_proto::wire::client::{Answered, Asked};
-use heirloom_proto::{Refusal, Request, Response, ServerId};
+use heirloom_proto::{Address, Refusal, Request, Response, ServerId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::forward::{Forwarded, Forwards};
 use super::room::Room;
 use crate::driver::{Ask, Place, Replied, Reply, Report};
-use crate::settings::Address;
 
 /// How long a request may wait whose caller has not said.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);

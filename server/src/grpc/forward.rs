@@ -9,14 +9,13 @@ use heirloom_proto::wire::client::{
 };
 use heirloom_proto::wire::v1::dictionary_client::DictionaryClient;
 use heirloom_proto::wire::v1::{SessionRequest, SessionRequests, SessionResponses};
-use heirloom_proto::{Change, Refusal, Request, ServerId};
+use heirloom_proto::{Address, Change, Refusal, Request, ServerId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::links::{CONNECTION_WINDOW_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAM_WINDOW_BYTES};
-use crate::settings::Address;
 
 /// How many requests wait for one forwarder.
 const WAITING_MAX: usize = 4_096;
@@ -81,7 +80,7 @@ pub(crate) async fn connect(address: &Address) -> Result<Channel, String> {
 }
 
 async fn connect_some_time(address: &Address) -> Result<Channel, String> {
-    let found = address.resolve().await.map_err(|error| error.to_string())?;
+    let found = crate::settings::resolve(address).await.map_err(|error| error.to_string())?;
     let endpoint = Endpoint::from_shared(format!("http://{found}")).map_err(|error| error.to_string())?;
     endpoint
         .tcp_nodelay(true)

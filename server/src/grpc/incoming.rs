@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use heirloom_proto::Address;
 use rustix::net::sockopt::set_socket_keepalive;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -17,8 +18,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 use tokio_stream::Stream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
-
-use crate::settings::Address;
 
 /// Files that are kept for the disk, the other servers and probes.
 const FILES_KEPT: u64 = 128;
@@ -82,7 +81,7 @@ impl PeerSeats {
             let mut found = BTreeSet::new();
             for peer in &peers {
                 // A name that can't be looked up is warned of where it is dialled.
-                found.extend(peer.resolve().await.ok().map(|address| address.ip().to_canonical()));
+                found.extend(crate::settings::resolve(peer).await.ok().map(|address| address.ip().to_canonical()));
             }
             *self.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
             tokio::time::sleep(LOOK_UP_PAUSE).await;
@@ -260,7 +259,8 @@ mod tests {
         let address = listener.local_addr().expect("bound");
         let peers = PeerSeats::new(1);
         let mut incoming = Incoming::with_seats(listener, 0, peers.clone());
-        let looking = tokio::spawn(peers.clone().look_up(vec![Address::from(address)]));
+        let looking =
+            tokio::spawn(peers.clone().look_up(vec![Address { host: address.ip().to_string(), port: address.port() }]));
         while peers.seat(address.ip()).is_none() {
             tokio::task::yield_now().await;
         }

@@ -108,7 +108,7 @@ fn root_cause(error: &dyn std::error::Error) -> String {
 
 async fn connect(life: &Life, server: ServerId) -> Result<Connection, DialError> {
     let named = &life.servers[usize::from(server.0)];
-    let address = named.resolve().await.map_err(|error| {
+    let address = crate::settings::resolve(named).await.map_err(|error| {
         DialError::Wrong(format!("the address of server {server}, {named}, can't be looked up: {error}; trying on"))
     })?;
     let endpoint = Endpoint::from_shared(format!("http://{address}"))

@@ -21,10 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heirloom_proto::wire::link::{Hello, PROTOCOL_VERSION};
-use heirloom_proto::{ClusterId, Event, Message, Peer, ServerId};
+use heirloom_proto::{Address, ClusterId, Event, Message, Peer, ServerId};
 use tokio::sync::{Notify, mpsc, watch};
-
-use crate::settings::Address;
 
 pub(crate) use accept::Acceptor;
 pub(crate) use dial::dial;

@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use heirloom_proto::StoreId;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 
 use super::*;
@@ -204,10 +205,14 @@ fn the_pause_doubles_up_to_half_a_minute_and_ends_with_a_success() {
 #[tokio::test]
 async fn a_command_that_takes_too_long_is_ended_with_all_that_it_started() {
     let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("late");
-    let command = format!("(sleep 0.4; echo x > {}) & wait", path.display());
-    let time_max = Duration::from_millis(100);
-    assert!(!fence(&command, "", PEER.server, PEER.run, time_max).await);
-    tokio::time::sleep(Duration::from_millis(600)).await;
-    assert!(!path.exists(), "it was at work after its end");
+    let path = folder.path().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).expect("a pipe");
+    let mut pipe = tokio::net::unix::pipe::OpenOptions::new().open_receiver(&path).expect("a pipe");
+    let command = format!("exec 3> {}; echo begun >&3; (sleep 60) & wait", path.display());
+    assert!(!fence(&command, "", PEER.server, PEER.run, Duration::from_millis(500)).await);
+    // The pipe ends when the last process that holds it has ended.
+    let mut said = String::new();
+    let ended = tokio::time::timeout(Duration::from_secs(10), pipe.read_to_string(&mut said)).await;
+    ended.expect("it was at work after its end").expect("a pipe");
+    assert_eq!(said, "begun\n");
 }

@@ -7,9 +7,9 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 use heirloom_proto::limits::{VALUE_BYTES_MAX, VALUE_BYTES_MAX_MAX};
 use heirloom_proto::time::Drift;
-use heirloom_proto::{Constants, NodeConfig, QuorumRule, ServerId, VoterKind};
+use heirloom_proto::{Address, ClusterEntry, Constants, NodeConfig, QuorumRule, ServerId, VoterKind};
 
-use super::{Address, ClusterEntry, Settings, units};
+use super::{Settings, units};
 use crate::mutants::Planted;
 
 /// Runs one server. With no options: a cluster of one on 127.0.0.1:7400 with ./heirloom-data.

@@ -7,11 +7,11 @@ pub mod units;
 
 use std::path::PathBuf;
 
-use heirloom_proto::{NodeConfig, ServerId};
+use heirloom_proto::{Address, NodeConfig, ServerId};
 
 use crate::mutants::Planted;
 
-pub use address::{Address, ClusterEntry};
+pub use address::resolve;
 pub use flags::{QuorumFlag, ServeFlags};
 pub(crate) use stored::differs;
 

@@ -187,18 +187,7 @@ impl Drop for Disk {
 
 fn write_log(jobs: &Queue<LogJob>, mut store: LogStore, reporter: &Arc<Reporter>) {
     let _alarm = PanicAlarm(Arc::clone(reporter));
-    loop {
-        let taken = jobs.take_all();
-        if taken.is_empty() {
-            break;
-        }
-        if reporter.failed() {
-            continue;
-        }
-        if let Err(error) = carry_out(taken, &mut store, reporter) {
-            reporter.fail(error.to_string());
-        }
-    }
+    work(jobs, reporter, |taken| carry_out(taken, &mut store, reporter));
     if !reporter.failed()
         && let Err(error) = store.progress.sync_both()
     {
@@ -246,15 +235,20 @@ fn carry_out(jobs: VecDeque<LogJob>, store: &mut LogStore, reporter: &Reporter) 
 
 fn write_votes(jobs: &Queue<VoteJob>, mut store: VoteStore, reporter: &Arc<Reporter>) {
     let _alarm = PanicAlarm(Arc::clone(reporter));
+    work(jobs, reporter, |taken| vote(taken, &mut store, reporter));
+}
+
+/// Carries out what comes until the queue is closed and empty. After a failure, of whichever thread, it is only taken.
+fn work<J>(jobs: &Queue<J>, reporter: &Reporter, mut carry_out: impl FnMut(VecDeque<J>) -> Result<(), StorageError>) {
     loop {
         let taken = jobs.take_all();
         if taken.is_empty() {
-            break;
+            return;
         }
         if reporter.failed() {
             continue;
         }
-        if let Err(error) = vote(taken, &mut store, reporter) {
+        if let Err(error) = carry_out(taken) {
             reporter.fail(error.to_string());
         }
     }

@@ -6,12 +6,16 @@ use heirloom_session::{Attempt, Input, Output};
 use crate::client::{Client, Ended};
 use crate::clock::{Instant, MICROSECOND, MILLISECOND, SECOND};
 use crate::linearizable::Call;
+use crate::random::Random;
 use crate::server::Caller;
 use crate::sometimes::Sight;
+use crate::tally::{Asked, Told};
 use crate::world::{Occurrence, World};
 
 /// How many calls a client has under way at once.
 const PIPELINED_MAX: usize = 3;
+/// The purpose of the sources that clients draw from.
+const CLIENTS: u64 = 3;
 
 impl World {
     /// A client comes; gives its place.
@@ -40,7 +44,7 @@ impl World {
         if self.random.per_mille(300) {
             self.random.shuffle(&mut seats);
         }
-        Client::new(name, seats)
+        Client::new(name, seats, Random::of(self.seed, CLIENTS, name))
     }
 
     fn client_begins(&mut self, place: usize) {
@@ -49,7 +53,7 @@ impl World {
             let delay = self.random.between(100 * MICROSECOND, 5 * MILLISECOND);
             self.after(delay, Occurrence::ClientDial { client: place, name, server });
         }
-        let delay = self.random.waiting(self.plan.think_mean) + MICROSECOND;
+        let delay = self.clients[place].random.waiting(self.plan.think_mean) + MICROSECOND;
         self.after(delay, Occurrence::ClientThink { client: place, name });
     }
 
@@ -59,18 +63,19 @@ impl World {
     }
 
     pub(crate) fn client_think(&mut self, place: usize, name: u64) {
-        if self.resting || self.client(place, name).is_none() {
+        let (now, keys, patience, mean) = (self.now, self.plan.keys, self.plan.call_patience, self.plan.think_mean);
+        let calls_max = self.less.calls.unwrap_or(u64::MAX);
+        if self.resting {
             return;
         }
-        let delay = self.random.waiting(self.plan.think_mean) + MICROSECOND;
+        let Some(client) = self.client(place, name) else { return };
+        if client.calls >= calls_max {
+            return;
+        }
+        let delay = client.random.waiting(mean) + MICROSECOND;
+        let outputs = (client.pending.len() < PIPELINED_MAX).then(|| client.ask(now, keys, patience));
         self.after(delay, Occurrence::ClientThink { client: place, name });
-        let (now, keys, patience) = (self.now, self.plan.keys, self.plan.call_patience);
-        let mut random = self.random.clone();
-        let outputs = match self.client(place, name) {
-            Some(client) if client.pending.len() < PIPELINED_MAX => client.ask(now, &mut random, keys, patience),
-            Some(_) | None => return,
-        };
-        self.random = random;
+        let Some(outputs) = outputs else { return };
         self.client_does(place, outputs);
     }
 
@@ -148,8 +153,16 @@ impl World {
     }
 
     pub(crate) fn answer(&mut self, place: usize, name: u64, connection: u64, input: Input, attempt: Attempt) {
+        let (now, holds) = (self.now, self.random.per_mille(500));
         let Some(client) = self.client(place, name) else { return };
-        let server = usize::from(client.server_at(attempt.seat).0);
+        let asked = client.server_at(attempt.seat);
+        if let Some(stop) = self.held_until(asked).filter(|stop| holds && stop.until > now) {
+            let input = Box::new(input);
+            self.after(stop.until - now, Occurrence::Answer { client: place, name, connection, input, attempt });
+            return;
+        }
+        let Some(client) = self.client(place, name) else { return };
+        let server = usize::from(asked.0);
         if client.connections[server] == Some(connection) && !client.cut[server] {
             self.client_hears(place, input);
         }
@@ -200,15 +213,18 @@ impl World {
     }
 
     /// Keeps what a client came to know.
-    fn knows(&mut self, ended: Ended) {
+    pub(crate) fn knows(&mut self, ended: Ended) {
         match ended {
             Ended::Seen(key, operation) => {
+                let told = if operation.returned.is_some() { Told::Answered } else { Told::Unknown };
+                self.tally.operation(asked(&operation.call), told);
                 if operation.returned.is_none() {
                     self.seen.saw(Sight::AnOutcomeStayedUnknown);
                 }
                 self.history.note(&key, operation);
             }
             Ended::NotApplied(pending) => {
+                self.tally.operation(asked(&pending.call), Told::NotApplied);
                 self.seen.saw(Sight::ACallWasDefinitelyNotApplied);
                 if let Call::Add(value) = &pending.call
                     && let Err(violation) = self.laws.oracle.not_applied(value)
@@ -217,5 +233,13 @@ impl World {
                 }
             }
         }
+    }
+}
+
+fn asked(call: &Call) -> Asked {
+    match call {
+        Call::Add(_) => Asked::Add,
+        Call::Delete => Asked::Delete,
+        Call::Read => Asked::Read,
     }
 }

@@ -43,12 +43,12 @@ pub(crate) struct Client {
     pub wake_for: Option<Time>,
     pub wake_number: u64,
     pub answered: u64,
-    pub unknown: u64,
-    pub refused: u64,
+    /// What it asks and when, whatever else happens in the world.
+    pub random: Random,
 }
 
 impl Client {
-    pub(crate) fn new(name: u64, seats: Vec<ServerId>) -> Self {
+    pub(crate) fn new(name: u64, seats: Vec<ServerId>, random: Random) -> Self {
         let servers = seats.len();
         Self {
             name,
@@ -61,8 +61,7 @@ impl Client {
             wake_for: None,
             wake_number: 0,
             answered: 0,
-            unknown: 0,
-            refused: 0,
+            random,
         }
     }
 
@@ -76,7 +75,8 @@ impl Client {
     }
 
     /// Begins a call drawn at random; unique values tell every add from all others.
-    pub(crate) fn ask(&mut self, now: Instant, random: &mut Random, keys: u64, patience: Instant) -> Vec<Output> {
+    pub(crate) fn ask(&mut self, now: Instant, keys: u64, patience: Instant) -> Vec<Output> {
+        let random = &mut self.random;
         let key = Bytes::from(format!("k{}", random.below(keys)));
         let call = match random.weighted(&[45, 8, 47]) {
             0 => Call::Add(Bytes::from(format!("c{}-{}", self.name, self.calls))),
@@ -118,14 +118,8 @@ impl Client {
                 };
                 self.seen(pending, Some((now, outcome)))
             }
-            Err(Failure::NotApplied(_)) => {
-                self.refused += 1;
-                Ended::NotApplied(pending)
-            }
-            Err(Failure::Unknown(_)) => {
-                self.unknown += 1;
-                self.seen(pending, None)
-            }
+            Err(Failure::NotApplied(_)) => Ended::NotApplied(pending),
+            Err(Failure::Unknown(_)) => self.seen(pending, None),
         }
     }
 

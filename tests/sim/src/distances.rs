@@ -6,6 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
 
 use heirloom_proto::{Note, Request};
 
@@ -361,6 +364,27 @@ impl fmt::Display for Shares {
         }
         if first { f.write_str("0") } else { Ok(()) }
     }
+}
+
+/// Where the page lies.
+const PAGE: &str = "docs/evidence/distances.md";
+
+/// `cargo sim -- distances [--write]`: says what is measured, or writes it down.
+///
+/// **Errors:** those of writing.
+pub fn command(out: &mut impl io::Write, words: impl Iterator<Item = String>) -> io::Result<ExitCode> {
+    match words.collect::<Vec<_>>().iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => write!(out, "{}", page())?,
+        ["--write"] => {
+            std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(PAGE), page())?;
+            writeln!(out, "{PAGE} is written")?;
+        }
+        _ => {
+            writeln!(out, "usage: cargo sim -- distances [--write]")?;
+            return Ok(ExitCode::from(2));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The page of all distances, in Markdown.

@@ -73,9 +73,11 @@ impl World {
             let now = self.now;
             let server = self.server_mut(id);
             server.slow_disk_until = 0;
+            server.full_until = 0;
+            server.wrong_read_back = None;
             server.crash_within_step = None;
-            if server.is_paused() {
-                server.paused_until = Some(now);
+            if let Some(stop) = &mut server.stopped {
+                stop.until = now;
                 self.after(0, crate::world::Occurrence::Resume { server: id });
             }
             let delay = self.random.below(300 * MILLISECOND);
@@ -142,9 +144,7 @@ impl World {
         // Those whose outcome is open when the world ends.
         for place in 0..self.clients.len() {
             for ended in self.clients[place].abandon() {
-                if let crate::client::Ended::Seen(key, operation) = ended {
-                    self.history.note(&key, operation);
-                }
+                self.knows(ended);
             }
         }
     }

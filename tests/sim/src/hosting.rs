@@ -1,4 +1,4 @@
-//! The life of a process: starts, steps, syncs, pauses, wake-ups and crashes.
+//! The life of a process: starts, steps, syncs, wake-ups and crashes.
 
 use heirloom_node::Node;
 use heirloom_proto::{Action, Birth, Event, Peer, RunId, ServerId};
@@ -8,36 +8,50 @@ use crate::disk::Queue;
 use crate::random::Random;
 use crate::server::{Birthday, Process, State};
 use crate::sometimes::Sight;
+use crate::tally::Mishap;
 use crate::world::{Occurrence, World};
 use heirloom_laws::Violation;
 use heirloom_laws::story;
 
 impl World {
     pub(crate) fn synced(&mut self, id: ServerId, born: Birthday, queue: Queue) {
-        let (now, healed) = (self.now, self.healed);
+        let now = self.now;
         // One sync often makes a whole batch durable.
         let batch = if self.random.per_mille(500) { u64::MAX } else { self.random.between(1, 4) };
         let server = self.server_mut(id);
         if server.process_of(born).is_none() || server.disk_failed {
             return;
         }
-        if server.is_paused() && !healed {
-            // A stopped process syncs nothing; try again later.
-            self.after(5 * MILLISECOND, Occurrence::Synced { server: id, born, queue });
+        if let Some(stop) = self.held_until(id).filter(|stop| stop.until > now) {
+            let delay = stop.until - now + MICROSECOND;
+            self.after(delay, Occurrence::Synced { server: id, born, queue });
             return;
         }
+        let server = self.server_mut(id);
+        if queue == Queue::Log && server.disk.appends_first() {
+            if server.full_until > now {
+                self.seen.saw(Sight::AFullDiskWasMet);
+                self.fail_disk(id, "could not write: no space left on device");
+                return;
+            }
+            if self.read_back_wrongly(id, born) {
+                return;
+            }
+        }
+        let server = self.server_mut(id);
         let slow = server.slow_disk_until > now;
-        let waiting = server.disk.waiting(queue);
-        let count = (waiting as u64).min(batch).max(1);
-        let mut done = Vec::new();
-        for _ in 0..count {
-            done.extend(server.disk.complete(queue));
+        let done = server.disk.complete(queue, batch);
+        if queue == Queue::Log {
+            server.disk.reported();
         }
-        let more = done.last().is_some_and(|(_, _, more)| *more);
-        if more {
-            self.sync_later(id, born, queue, slow);
+        if server.disk.waiting(queue) > 0 {
+            if server.is_paused() {
+                self.stall(id, queue);
+            } else {
+                self.sync_later(id, born, queue, slow);
+            }
         }
-        for (ticket, read_back, _) in done {
+        for (ticket, read_back) in done {
             if self.server_mut(id).process_of(born).is_some() {
                 self.deliver(id, Event::Persisted { ticket, read_back });
             }
@@ -53,25 +67,6 @@ impl World {
         self.after(delay, Occurrence::Synced { server, born, queue });
     }
 
-    pub(crate) fn resume(&mut self, id: ServerId) {
-        let now = self.now;
-        let server = self.server_mut(id);
-        if server.paused_until.is_none_or(|until| until > now) {
-            return;
-        }
-        server.paused_until = None;
-        self.trace.note(now, || format!("## server {id} goes on"));
-        while let Some(event) = self.server_mut(id).inbox.pop_front() {
-            self.deliver(id, event);
-            if self.server(id).is_paused() || self.violation.is_some() {
-                break;
-            }
-        }
-        if let Some(born) = self.server(id).process().map(|process| process.born) {
-            self.arrange_wake(id, born);
-        }
-    }
-
     /// Begins a run from what the disk holds.
     pub(crate) fn start(&mut self, id: ServerId) {
         let now = self.now;
@@ -84,6 +79,12 @@ impl World {
         }
         server.start_due = false;
         server.disk_failed = false;
+        server.wrong_read_back = None;
+        if !self.open_disk(id) {
+            self.start_later(id, 50 * MILLISECOND);
+            return;
+        }
+        let server = self.server_mut(id);
         let durable = server.disk.durable();
         let store = durable.identity.store;
         self.trace.note(now, || {
@@ -121,13 +122,19 @@ impl World {
         let time = server.clock.read(now);
         let is_flush = event == Event::Flush;
         let is_deadline = event == Event::Deadline;
+        let durable = if let Event::Persisted { ticket, .. } = &event { Some(*ticket) } else { None };
         let Some(process) = server.process_mut() else { return };
         let overdue = process.node.next_deadline().is_some_and(|deadline| deadline <= time);
         let actions = process.node.step(time, event);
+        let halted = actions.iter().any(|action| matches!(action, Action::Halt(_)));
         let still_overdue = process.node.next_deadline().is_some_and(|deadline| deadline <= time);
         process.idle_deadlines =
             if is_deadline && overdue && still_overdue && actions.is_empty() { process.idle_deadlines + 1 } else { 0 };
         let born = process.born;
+        if let Some(ticket) = durable {
+            self.check_read_back(id, ticket, halted);
+        }
+        let Some(process) = self.server_mut(id).process_of(born) else { return };
         if process.idle_deadlines > 100 {
             let deadline = process.node.next_deadline();
             let what = format!("server {id} is woken over and over at {time:?} for a deadline of {deadline:?}");
@@ -183,8 +190,10 @@ impl World {
         let number = process.wake_number;
         let mut at = clock.when(deadline).max(now + 10 * MICROSECOND) + self.random.below(200 * MICROSECOND);
         if self.random.per_mille(late) {
+            self.tally.mishap(Mishap::ADeadlineCameLate);
             at += self.random.below(100 * MILLISECOND);
         } else if self.random.per_mille(early) {
+            self.tally.mishap(Mishap::ADeadlineCameEarly);
             at = self.random.between(now + 10 * MICROSECOND, at);
         }
         self.after(at - now, Occurrence::Wake { server: id, born, number });
@@ -201,15 +210,23 @@ impl World {
         let mut random = Random::new(self.random.number());
         let server = self.server_mut(id);
         let unsynced = server.disk.waiting(Queue::Log) + server.disk.waiting(Queue::Register) > 0;
-        server.disk.crash(&mut random);
+        let torn = server.disk.crash(&mut random);
         server.state = State::Off { host_up };
         server.inbox.clear();
-        server.paused_until = None;
+        server.stalled.clear();
+        server.stopped = None;
         server.crash_within_step = None;
         if !host_up {
             let reading = random.between(SECOND, 10 * SECOND);
             let fast = self.plan.fast_ppm_max;
             self.server_mut(id).clock = Clock::new(now, reading, random.pick(&[-fast, 0, fast]));
+        }
+        if torn.log {
+            self.tally.mishap(Mishap::AWriteWasTorn);
+            self.seen.saw(Sight::ATornEndOfTheLogWasCut);
+        }
+        if torn.pair {
+            self.tally.mishap(Mishap::AWriteWasTorn);
         }
         if unsynced {
             self.seen.saw(Sight::AServerCrashedWithUnsyncedWrites);

@@ -38,6 +38,8 @@ pub enum Outcome {
         /// Whether there was a value before.
         existed: bool,
     },
+    /// The change took effect; what was there before was not told.
+    Done,
     /// The read returned this.
     Found(Bytes),
     /// The read found no value.
@@ -138,7 +140,14 @@ const UNSEEN: Value = 1;
 ///
 /// **Errors:** [`Fault`].
 pub fn check(key: &Bytes, operations: &[Operation]) -> Result<(), Fault> {
-    Walk::new(operations).run().map_err(|stop| match stop {
+    check_within(CONFIGURATIONS_MAX, key, operations)
+}
+
+/// The same, giving up at so many configurations.
+///
+/// **Errors:** [`Fault`].
+pub fn check_within(configurations_max: usize, key: &Bytes, operations: &[Operation]) -> Result<(), Fault> {
+    Walk::new(operations, configurations_max).run().map_err(|stop| match stop {
         Stop::TooHard(configurations) => Fault::TooHard { key: key.clone(), configurations },
         Stop::Inexplicable { operation, possible } => {
             let mut before: Vec<Operation> = operations
@@ -209,10 +218,11 @@ struct Walk {
     pending: BTreeSet<usize>,
     unknown: Vec<usize>,
     configurations: Vec<Configuration>,
+    configurations_max: usize,
 }
 
 impl Walk {
-    fn new(operations: &[Operation]) -> Self {
+    fn new(operations: &[Operation], configurations_max: usize) -> Self {
         let mut names = vec![None, None];
         let mut numbers: BTreeMap<Bytes, Value> = BTreeMap::new();
         for operation in operations {
@@ -237,7 +247,15 @@ impl Walk {
         }
         moments.sort_unstable();
         let start = Configuration { value: NO_VALUE, done: BTreeSet::new(), called_upon: BTreeSet::new() };
-        Self { effects, moments, names, pending: BTreeSet::new(), unknown: Vec::new(), configurations: vec![start] }
+        Self {
+            effects,
+            moments,
+            names,
+            pending: BTreeSet::new(),
+            unknown: Vec::new(),
+            configurations: vec![start],
+            configurations_max,
+        }
     }
 
     fn run(mut self) -> Result<(), Stop> {
@@ -270,7 +288,7 @@ impl Walk {
             if !visited.admit(&configuration) {
                 continue;
             }
-            if visited.count > CONFIGURATIONS_MAX {
+            if visited.count > self.configurations_max {
                 return Err(Stop::TooHard(visited.count));
             }
             if configuration.done.contains(&operation) {
@@ -339,7 +357,7 @@ fn effect(operation: &Operation, numbers: &BTreeMap<Bytes, Value>) -> Effect {
         Some(Outcome::Changed { existed: true }) => Need::AnyValue,
         Some(Outcome::Changed { existed: false } | Outcome::NotFound) => Need::Exactly(NO_VALUE),
         Some(Outcome::Found(value)) => Need::Exactly(number(value)),
-        None => Need::Anything,
+        Some(Outcome::Done) | None => Need::Anything,
     };
     let leaves = match (&operation.call, outcome) {
         (Call::Add(value), _) => Some(number(value)),

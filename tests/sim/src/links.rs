@@ -2,14 +2,24 @@
 
 use heirloom_proto::{ClusterId, Event, Message, RunId, ServerId};
 
-use crate::clock::{Instant, MILLISECOND};
+use crate::clock::{Instant, MICROSECOND, MILLISECOND};
 use crate::plan::Proof;
 use crate::server::{Birthday, State};
+use crate::tally::Mishap;
 use crate::world::{Occurrence, World};
 
 impl World {
     pub(crate) fn arrive(&mut self, to: ServerId, born: Birthday, cluster: Option<ClusterId>, message: Message) {
         let from = self.peer(born);
+        let holds = self.plan.in_order || self.random.per_mille(500);
+        if let Some(stop) = self.held_until(from.server).filter(|stop| holds && stop.until > self.now)
+            && self.server(from.server).process().is_some_and(|process| process.born == born)
+        {
+            // It was still in the machine, which sends it when it goes on: before anything that it says then.
+            let delay = stop.until - self.now + MICROSECOND;
+            self.after(delay, Occurrence::Arrive { to, born, cluster, message: Box::new(message) });
+            return;
+        }
         let Some(process) = self.server(to).process() else { return };
         let met = &process.met[usize::from(from.server.0)];
         if !met.contains(&born) {
@@ -46,11 +56,12 @@ impl World {
         let target = self.server(to);
         let reachable = !target.is_paused() && self.network.open_both_ways(from, to);
         let peer_born = target.process().filter(|_| reachable).map(|process| process.born);
+        let stopped = self.server(from).is_paused();
         let Some(process) = self.server_mut(from).process_of(born) else { return };
         if process.streams[usize::from(to.0)].is_some() {
             return;
         }
-        match peer_born {
+        match peer_born.filter(|_| !stopped) {
             Some(peer_born) => self.shake_hands(from, peer_born),
             None => {
                 let delay = self.random.between(10, 80) * MILLISECOND;
@@ -85,6 +96,7 @@ impl World {
             return;
         }
         *stream = None;
+        self.tally.mishap(Mishap::AStreamBroke);
         let broken = self.peer(peer_born);
         let delay = self.random.between(1, 30) * MILLISECOND;
         self.after(delay, Occurrence::Dial { from: at, born, to: peer });

@@ -4,16 +4,23 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use heirloom_sim::{Options, Report, Shape, distances, run, run_many};
+use heirloom_sim::{Less, Options, Report, Shape, is_chatter, run, run_many, shrink};
 
 const USAGE: &str =
-    "usage: heirloom-sim [--seed N [--trace]] [--seeds A..B] [--minutes M] [--shape NAME] [--failures N]
-       heirloom-sim distances [--write]
+    "usage: heirloom-sim [--seed N [--trace] [--shrink]] [--seeds A..B] [--minutes M] [--shape NAME] [--failures N]
   --seed N       replay the world of this seed; with --trace tell its whole story
+  --shrink       find the smallest world of this seed that breaks the same law, and tell its story
   --seeds A..B   run the worlds of these seeds (default 0..1000)
   --minutes M    search new seeds, from A on, for so long
   --shape NAME   One, Two, TwoAndWitness, Three, ThreeLoose, ThreeStrict, ThreeAndTwoWitnesses, Five
-  --failures N   stop after so many failing worlds (default 10)";
+  --failures N   stop after so many failing worlds (default 10)
+of a single seed, less than its whole world:
+  --faults 3,7   only the faults of these numbers, or none; --without 3,7 all but these
+  --only-faults Crash,Rot   only faults of these kinds
+  --clients N, --calls N, --keys N, --turmoil-ms N   fewer, shorter; calls are of each client
+  --hurry        the faults that are left come sooner
+  --clean-network, --steady   messages in order and in time; clocks and disks without whims
+  --shake N      other delays in the same world";
 
 /// How many lines of the story of a failing world are shown.
 const LINES_SHOWN: usize = 300;
@@ -25,43 +32,71 @@ struct Wanted {
     shape: Option<Shape>,
     failures_max: usize,
     trace: bool,
+    shrink: bool,
+    less: Less,
 }
 
-/// The page of the distances, from the root of the repository.
-const DISTANCES: &str = "docs/evidence/distances.md";
+impl Wanted {
+    fn options(&self) -> Options {
+        Options { traced: true, shape: self.shape, less: self.less.clone(), ..Options::default() }
+    }
+}
 
 fn main() -> io::Result<ExitCode> {
     let mut out = io::stdout().lock();
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["distances"] => return write!(out, "{}", distances::page()).map(|()| ExitCode::SUCCESS),
-        ["distances", "--write"] => {
-            let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-            std::fs::write(root.join(DISTANCES), distances::page())?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        _ => {}
+    if std::env::args().nth(1).as_deref() == Some("mutants") {
+        return heirloom_sim::mutants::command(&mut out, std::env::args().skip(2));
+    }
+    if std::env::args().nth(1).as_deref() == Some("distances") {
+        return heirloom_sim::distances::command(&mut out, std::env::args().skip(2));
     }
     let Some(wanted) = parse(std::env::args().skip(1)) else {
         writeln!(io::stderr(), "{USAGE}")?;
         return Ok(ExitCode::from(2));
     };
     if let Some(seed) = wanted.seed {
-        let report = run(seed, Options { traced: true, shape: wanted.shape });
+        if wanted.shrink {
+            return tell_shrunk(&mut out, seed, &wanted.options());
+        }
+        let report = run(seed, &wanted.options());
         let shown = if wanted.trace { usize::MAX } else { LINES_SHOWN };
         return tell(&mut out, &report, if wanted.trace || report.violation.is_some() { shown } else { 0 });
     }
     let limit = wanted.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
-    let seeds = if limit.is_some() { wanted.seeds.start..u64::MAX } else { wanted.seeds };
+    let seeds = if limit.is_some() { wanted.seeds.start..u64::MAX } else { wanted.seeds.clone() };
     let summary = run_many(seeds, wanted.shape, limit, wanted.failures_max);
     write!(out, "{summary}")?;
     match summary.failures.first() {
         Some((seed, _, _)) => {
-            writeln!(out, "\nthe story of seed {seed}:")?;
-            tell(&mut out, &run(*seed, Options { traced: true, shape: wanted.shape }), LINES_SHOWN)
+            writeln!(out, "\nseed {seed}, shrunk:")?;
+            tell_shrunk(&mut out, *seed, &wanted.options())
         }
         None => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Tells the story of the smallest world that breaks the same law, and how to see it again.
+fn tell_shrunk(out: &mut impl Write, seed: u64, options: &Options) -> io::Result<ExitCode> {
+    let before = run(seed, &Options { traced: true, ..options.clone() });
+    let Some(mut shrunk) = shrink(seed, options) else {
+        return tell(out, &before, 0);
+    };
+    let lines = (before.trace.len(), shrunk.report.trace.len());
+    shrunk.report.trace.retain(|line| !is_chatter(line));
+    let told = shrunk.report.trace.len();
+    let code = tell(out, &shrunk.report, LINES_SHOWN)?;
+    writeln!(
+        out,
+        "shrunk in {} runs from {} faults, {} steps, {} operations and {} lines to {shrunk} and {} lines, {told} without chatter",
+        shrunk.runs,
+        before.troubles.len(),
+        before.steps,
+        before.operations,
+        lines.0,
+        lines.1
+    )?;
+    writeln!(out, "replay with: cargo sim -- {} --trace", shrunk.command())?;
+    Ok(code)
 }
 
 fn tell(out: &mut impl Write, report: &Report, lines: usize) -> io::Result<ExitCode> {
@@ -88,7 +123,16 @@ fn tell(out: &mut impl Write, report: &Report, lines: usize) -> io::Result<ExitC
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Option<Wanted> {
-    let mut wanted = Wanted { seed: None, seeds: 0..1000, minutes: None, shape: None, failures_max: 10, trace: false };
+    let mut wanted = Wanted {
+        seed: None,
+        seeds: 0..1000,
+        minutes: None,
+        shape: None,
+        failures_max: 10,
+        trace: false,
+        shrink: false,
+        less: Less::default(),
+    };
     while let Some(word) = words.next() {
         match word.as_str() {
             "--seed" => wanted.seed = Some(words.next()?.parse().ok()?),
@@ -105,8 +149,10 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Wanted> {
                 wanted.shape = Some(Shape::ALL.into_iter().find(|shape| format!("{shape:?}") == name)?);
             }
             "--trace" => wanted.trace = true,
-            _ => return None,
+            "--shrink" => wanted.shrink = true,
+            other => wanted.less.take(other, &mut words)?,
         }
     }
-    Some(wanted)
+    // Many seeds have no faults of the same numbers.
+    (wanted.seed.is_some() || wanted.less.is_nothing()).then_some(wanted)
 }

@@ -5,6 +5,7 @@ use heirloom_proto::ServerId;
 use crate::clock::{Instant, MILLISECOND, SECOND};
 use crate::plan::Plan;
 use crate::random::Random;
+use crate::tally::{Mishap, Tally};
 
 /// One direction between two servers.
 pub(crate) type Direction = (ServerId, ServerId);
@@ -57,12 +58,19 @@ impl Network {
         random: &mut Random,
         direction: Direction,
         now: Instant,
+        tally: &mut Tally,
     ) -> Vec<Instant> {
-        if !self.open(direction.0, direction.1) || random.per_mille(plan.lost) {
+        if !self.open(direction.0, direction.1) {
+            tally.mishap(Mishap::AMessageRanIntoACut);
             return Vec::new();
         }
-        let mut arrivals = vec![self.arrival(plan, random, direction, now)];
+        if random.per_mille(plan.lost) {
+            tally.mishap(Mishap::AMessageWasLost);
+            return Vec::new();
+        }
+        let mut arrivals = vec![self.arrival(plan, random, direction, now, tally)];
         if random.per_mille(plan.doubled) {
+            tally.mishap(Mishap::AMessageWasDoubled);
             // The second one may be a ghost of long ago.
             let after = if random.per_mille(300) { 4 * SECOND } else { 100 * MILLISECOND };
             arrivals.push(now + random.between(plan.delay.0, after));
@@ -70,9 +78,17 @@ impl Network {
         arrivals
     }
 
-    fn arrival(&mut self, plan: &Plan, random: &mut Random, direction: Direction, now: Instant) -> Instant {
+    fn arrival(
+        &mut self,
+        plan: &Plan,
+        random: &mut Random,
+        direction: Direction,
+        now: Instant,
+        tally: &mut Tally,
+    ) -> Instant {
         let mut arrival = now + random.between(plan.delay.0, plan.delay.1);
         if random.per_mille(plan.late) {
+            tally.mishap(Mishap::AMessageWasLate);
             let most = if random.per_mille(100) { 3 * SECOND } else { 200 * MILLISECOND };
             arrival += random.below(most);
         }

@@ -50,7 +50,8 @@ impl World {
                 if process.streams[usize::from(to.0)].is_none() {
                     return;
                 }
-                for arrival in self.network.arrivals(&self.plan, &mut self.random, (id, to), self.now) {
+                let (plan, tally) = (&self.plan, &mut self.tally);
+                for arrival in self.network.arrivals(plan, &mut self.random, (id, to), self.now, tally) {
                     let message = Box::new(message.clone());
                     self.after(arrival - self.now, Occurrence::Arrive { to, born, cluster, message });
                 }
@@ -70,6 +71,9 @@ impl World {
     fn persist(&mut self, id: ServerId, born: Birthday, ticket: heirloom_proto::Ticket, record: Record) {
         let now = self.now;
         let server = self.server_mut(id);
+        if let (Record::Cut { .. }, Some(process)) = (&record, server.process_mut()) {
+            process.last_cut = Some(ticket);
+        }
         if server.disk_failed {
             return;
         }
@@ -122,13 +126,18 @@ impl World {
         self.trace.note(self.now, || format!("## server {id} halts: {cause:?}"));
         let delay = self.random.between(10 * MICROSECOND, 5 * MILLISECOND);
         let store = StoreId(self.random.number());
-        let disk = &mut self.server_mut(id).disk;
         match cause {
             Cause::Deposed => {
                 self.seen.saw(Sight::AServerWasDeposed);
-                self.server_mut(id).disk.drain();
+                let (now, mut random) = (self.now, crate::random::Random::new(store.0));
+                let server = self.server_mut(id);
+                if server.disk_failed || server.full_until > now {
+                    server.disk.crash(&mut random);
+                } else {
+                    server.disk.drain();
+                }
             }
-            Cause::Superseded { .. } => *disk = crate::disk::Disk::blank(id, store),
+            Cause::Superseded { .. } => self.server_mut(id).disk = crate::disk::Disk::blank(id, store),
             Cause::Irreconcilable { what } => {
                 if !self.may_be_irreconcilable(id) {
                     self.broke(Violation {
@@ -165,6 +174,7 @@ impl World {
         let server = self.server_mut(id);
         server.state = State::Between;
         server.inbox.clear();
+        server.stalled.clear();
         self.run_ended(id, born, true);
         self.start_later(id, delay);
     }

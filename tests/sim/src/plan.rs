@@ -6,6 +6,7 @@ use heirloom_proto::limits::VALUE_BYTES_MAX;
 use heirloom_proto::{Constants, NodeConfig, ServerId, VoterKind};
 
 use crate::clock::{Instant, MICROSECOND, MILLISECOND, SECOND};
+use crate::fault::Fault;
 use crate::random::Random;
 
 /// A kind of cluster.
@@ -85,52 +86,6 @@ pub(crate) enum Wipes {
     Wild,
 }
 
-/// What goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Fault {
-    Crash,
-    CrashPrimary,
-    CrashWithinStep,
-    PowerLoss,
-    PowerLossOfAll,
-    Isolate,
-    CutOneWay,
-    Split,
-    Pause,
-    PausePrimary,
-    ClockRate,
-    SlowDisk,
-    DiskFailure,
-    Promote,
-    Fence,
-    Wipe,
-    CutClient,
-    RestartClient,
-    Nudge,
-}
-
-const FAULTS: [(Fault, u64); 19] = [
-    (Fault::Crash, 10),
-    (Fault::CrashPrimary, 12),
-    (Fault::CrashWithinStep, 10),
-    (Fault::PowerLoss, 6),
-    (Fault::PowerLossOfAll, 3),
-    (Fault::Isolate, 10),
-    (Fault::CutOneWay, 10),
-    (Fault::Split, 8),
-    (Fault::Pause, 8),
-    (Fault::PausePrimary, 6),
-    (Fault::ClockRate, 5),
-    (Fault::SlowDisk, 6),
-    (Fault::DiskFailure, 3),
-    (Fault::Promote, 6),
-    (Fault::Fence, 4),
-    (Fault::Wipe, 8),
-    (Fault::CutClient, 4),
-    (Fault::RestartClient, 3),
-    (Fault::Nudge, 6),
-];
-
 /// All that a seed decides before anything happens.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -189,7 +144,7 @@ impl Plan {
         let clean_network = calm || random.per_mille(350);
         let wide = random.per_mille(300);
         // Each world has its own favourite troubles, so that not every one is an average of all.
-        let faults = FAULTS
+        let faults = Fault::WEIGHTS
             .iter()
             .map(|(fault, weight)| (*fault, if random.per_mille(600) { *weight * random.between(1, 3) } else { 0 }))
             .collect();

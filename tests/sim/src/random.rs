@@ -17,6 +17,16 @@ impl Random {
         random
     }
 
+    /// A source for one purpose in the world of a seed: what others draw does not change what it gives.
+    pub fn of(seed: u64, purpose: u64, number: u64) -> Self {
+        let mut random = Self::new(seed);
+        for part in [purpose, number] {
+            random.state = random.number() ^ part.wrapping_mul(0xd6e8_feb8_6659_fd93);
+        }
+        random.state = random.number();
+        random
+    }
+
     /// Any number.
     pub fn number(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);

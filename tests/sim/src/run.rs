@@ -1,26 +1,38 @@
-//! Running worlds: one from a seed, or many.
+//! Running the world of one seed.
 
 use std::cell::RefCell;
-use std::fmt;
-use std::ops::Range;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, Once};
-use std::time::{Duration, Instant};
+use std::sync::Once;
+use std::time::Duration;
 
+use crate::clock::SECOND;
+use crate::fault::Fault;
+use crate::focus::Focus;
+use crate::less::Less;
 use crate::plan::Shape;
 use crate::sometimes::Sometimes;
+use crate::tally::Tally;
 use crate::world::World;
 use heirloom_laws::Violation;
 
 /// How a world is run.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Keep the story.
     pub traced: bool,
     /// This kind of cluster instead of the one that the seed draws.
     pub shape: Option<Shape>,
+    /// What it is about.
+    pub focus: Focus,
+    /// What is left out of it.
+    pub less: Less,
 }
+
+/// How many events the nodes of a world take before things are mended, or hardly anything happened in it; a world that
+/// is shrunk may end earlier.
+pub const STEPS_MIN: u64 = 2_000;
+/// By how much a world with fewer may be longer. **Units:** seconds.
+const LONGER_MAX: u64 = 240;
 
 /// What came of one world.
 #[derive(Clone, Debug)]
@@ -41,6 +53,12 @@ pub struct Report {
     pub fingerprint: u64,
     /// What was seen.
     pub seen: Sometimes,
+    /// What was done to it, and what its clients did.
+    pub tally: Tally,
+    /// The faults that were applied, by their numbers.
+    pub troubles: Vec<(u64, Fault)>,
+    /// Why only safety could be asked for in the end, where that was so.
+    pub only_safe: Option<&'static str>,
     /// The law that was broken.
     pub violation: Option<Violation>,
     /// What each server says of itself at the end.
@@ -50,11 +68,16 @@ pub struct Report {
 }
 
 /// Runs the world of a seed to its end.
-pub fn run(seed: u64, options: Options) -> Report {
-    let mut world = World::new(seed, options.shape, options.traced);
+pub fn run(seed: u64, options: &Options) -> Report {
+    let mut world = World::new(seed, options);
     let outcome = listen(|| {
         let turmoil = world.plan.turmoil;
         world.run_until(turmoil);
+        let whole = options.less.is_nothing();
+        while whole && world.steps < STEPS_MIN && world.now < turmoil + LONGER_MAX * SECOND && world.violation.is_none()
+        {
+            world.run_until(world.now + SECOND);
+        }
         if world.violation.is_none() {
             world.end();
         }
@@ -73,78 +96,13 @@ pub fn run(seed: u64, options: Options) -> Report {
         lasted: Duration::from_nanos(world.now),
         fingerprint: world.random.number() ^ world.steps.rotate_left(32) ^ world.now,
         seen: world.seen,
+        tally: world.tally,
+        troubles: world.troubles,
+        only_safe: world.stuck_is_fine,
         violation: world.violation,
         statuses,
         trace: world.trace.lines(),
     }
-}
-
-/// What came of many worlds.
-#[derive(Clone, Debug, Default)]
-pub struct Summary {
-    /// How many.
-    pub worlds: u64,
-    /// How many events nodes took in all.
-    pub steps: u64,
-    /// How many of the clients' calls were answered.
-    pub answered: u64,
-    /// The fewest events of a world with more than one server, and its seed.
-    pub fewest_steps: Option<(u64, u64)>,
-    /// What was seen.
-    pub seen: Sometimes,
-    /// The worlds in which a law was broken, by seed.
-    pub failures: Vec<(u64, Shape, Violation)>,
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} worlds, {} steps, {} calls answered; seen:", self.worlds, self.steps, self.answered)?;
-        write!(f, "{}", self.seen)?;
-        for (seed, shape, violation) in &self.failures {
-            let line = violation.what.replace("\n", " ");
-            writeln!(f, "seed {seed} ({shape:?}) broke law {}: {line:.300}", violation.law)?;
-        }
-        Ok(())
-    }
-}
-
-/// Runs the worlds of these seeds on all cores, until they are done, the time is over or `failures_max` have failed.
-pub fn run_many(seeds: Range<u64>, shape: Option<Shape>, limit: Option<Duration>, failures_max: usize) -> Summary {
-    let next = AtomicU64::new(seeds.start);
-    let summary = Mutex::new(Summary::default());
-    let begun = Instant::now();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let work = || {
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds.end || limit.is_some_and(|limit| begun.elapsed() > limit) {
-                return;
-            }
-            let report = run(seed, Options { traced: false, shape });
-            let mut summary = summary.lock().expect("no thread panics while it counts");
-            summary.worlds += 1;
-            summary.steps += report.steps;
-            summary.answered += report.answered;
-            if report.shape != Shape::One && summary.fewest_steps.is_none_or(|(fewest, _)| report.steps < fewest) {
-                summary.fewest_steps = Some((report.steps, seed));
-            }
-            summary.seen.merge(&report.seen);
-            if let Some(violation) = report.violation {
-                summary.failures.push((seed, report.shape, violation));
-                if summary.failures.len() >= failures_max {
-                    next.store(seeds.end, Ordering::Relaxed);
-                }
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(work);
-        }
-    });
-    let mut summary = summary.into_inner().expect("no thread panics while it counts");
-    summary.failures.sort_by_key(|(seed, _, _)| *seed);
-    summary
 }
 
 thread_local! {

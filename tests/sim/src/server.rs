@@ -4,11 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use heirloom_laws::{Asker, Observed};
 use heirloom_node::Node;
-use heirloom_proto::{Event, LogIndex, Member, NodeConfig, Position, Register, Request, RunId, ServerId, Time, Token};
+use heirloom_proto::{
+    Event, LogIndex, Member, NodeConfig, Position, Register, Request, RunId, ServerId, Ticket, Time, Token,
+};
 use heirloom_session::Attempt;
 
 use crate::clock::{Clock, Instant};
-use crate::disk::Disk;
+use crate::disk::{Disk, Queue};
+use crate::spoiling::Wrong;
+use crate::stopping::Stop;
 
 /// Counts the runs of a world in the order of their beginning, which their ids do not tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,6 +63,10 @@ pub(crate) struct Process {
     pub flush_on_its_way: bool,
     /// How many deadlines in a row left a deadline that was over already.
     pub idle_deadlines: u32,
+    /// The write that was read back otherwise than it was written, until the node is told.
+    pub wrongly_read: Option<Ticket>,
+    /// The last cut of the log: what was written before it may be void.
+    pub last_cut: Option<Ticket>,
 }
 
 impl Process {
@@ -74,6 +82,8 @@ impl Process {
             wake_number: 0,
             flush_on_its_way: false,
             idle_deadlines: 0,
+            wrongly_read: None,
+            last_cut: None,
         }
     }
 }
@@ -87,9 +97,13 @@ pub(crate) struct Server {
     pub disk: Disk,
     pub state: State,
     /// While it is stopped nothing is stepped; what comes waits in `inbox`.
-    pub paused_until: Option<Instant>,
+    pub stopped: Option<Stop>,
     pub inbox: VecDeque<Event>,
+    /// Queues of the disk whose next sync begins when the process goes on.
+    pub stalled: BTreeSet<Queue>,
     pub slow_disk_until: Instant,
+    pub full_until: Instant,
+    pub wrong_read_back: Option<Wrong>,
     pub disk_failed: bool,
     /// After how many performed actions of the next step the process is killed.
     pub crash_within_step: Option<u64>,
@@ -98,6 +112,32 @@ pub(crate) struct Server {
     /// Set when the directory was emptied, until it is a member again.
     pub wiped: bool,
     pub ever_wiped: bool,
+    /// Set when the directory was found damaged, until it is a member again.
+    pub damaged: bool,
+}
+
+impl Server {
+    pub(crate) fn new(id: ServerId, config: NodeConfig, clock: Clock, disk: Disk) -> Self {
+        Self {
+            id,
+            config,
+            clock,
+            disk,
+            state: State::Off { host_up: true },
+            stopped: None,
+            inbox: VecDeque::new(),
+            stalled: BTreeSet::new(),
+            slow_disk_until: 0,
+            full_until: 0,
+            wrong_read_back: None,
+            disk_failed: false,
+            crash_within_step: None,
+            start_due: true,
+            wiped: false,
+            ever_wiped: false,
+            damaged: false,
+        }
+    }
 }
 
 impl Server {
@@ -125,7 +165,7 @@ impl Server {
     }
 
     pub(crate) fn is_paused(&self) -> bool {
-        self.paused_until.is_some()
+        self.stopped.is_some()
     }
 }
 

@@ -124,8 +124,14 @@ impl World {
         let member = server.disk.member();
         let is_member = self.laws.newest_view().is_some_and(|view| view.has(member));
         if votes && (witness || is_member) {
-            self.server_mut(id).wiped = false;
-            self.seen.saw(Sight::AWipedServerBecameAMemberAgain);
+            let server = self.server_mut(id);
+            server.wiped = false;
+            let damaged = std::mem::take(&mut server.damaged);
+            self.seen.saw(if damaged {
+                Sight::ADamagedServerBecameAMemberAgain
+            } else {
+                Sight::AWipedServerBecameAMemberAgain
+            });
         }
     }
 

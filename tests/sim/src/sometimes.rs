@@ -34,12 +34,21 @@ pub enum Sight {
     ASilentCutWasSurvived,
     AnEpochWasRefused,
     AGapWasFilled,
+    ABitRottedAndWasFound,
+    ARottenOrTornCopyWasMended,
+    ADamagedServerBecameAMemberAgain,
+    AFullDiskWasMet,
+    AGarbledWriteWasNoticed,
+    AWrongReadBackWasCaught,
+    ATornEndOfTheLogWasCut,
+    ALeaseRanOutWhileTheProcessStood,
+    AMachineWasSuspendedBeyondItsLease,
 }
 
 impl Sight {
     /// All that must be seen by the test over many seeds. Not yet among them: [`Self::ABackupAnsweredARead`], for backups
     /// hold no read leases yet.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 35] = [
         Self::AViewWasChosen,
         Self::AChangeWasAnswered,
         Self::AServerWasPromoted,
@@ -66,6 +75,15 @@ impl Sight {
         Self::ASilentCutWasSurvived,
         Self::AnEpochWasRefused,
         Self::AGapWasFilled,
+        Self::ABitRottedAndWasFound,
+        Self::ARottenOrTornCopyWasMended,
+        Self::ADamagedServerBecameAMemberAgain,
+        Self::AFullDiskWasMet,
+        Self::AGarbledWriteWasNoticed,
+        Self::AWrongReadBackWasCaught,
+        Self::ATornEndOfTheLogWasCut,
+        Self::ALeaseRanOutWhileTheProcessStood,
+        Self::AMachineWasSuspendedBeyondItsLease,
     ];
 }
 

@@ -45,3 +45,9 @@ impl Trace {
         self.lines.into()
     }
 }
+
+/// Whether a line of a story only says that time passes: a story is read faster without.
+pub fn is_chatter(line: &str) -> bool {
+    const CHATTER: [&str; 7] = ["Heartbeat", "Echo", "Idle", " <- Flush", " <- Deadline", "note confirmed", "Nudged"];
+    !line.contains("##") && CHATTER.iter().any(|word| line.contains(word))
+}

@@ -8,14 +8,19 @@ use heirloom_session::{Attempt, Input};
 use crate::client::Client;
 use crate::clock::{Clock, Instant, MILLISECOND, SECOND};
 use crate::disk::{Disk, Queue};
+use crate::fault::Fault;
+use crate::less::Less;
 use crate::linearizable::History;
 use crate::network::{Direction, Network};
 use crate::plan::Plan;
 use crate::random::Random;
-use crate::server::{Birthday, Caller, Server, State, Waiting};
+use crate::run::Options;
+use crate::server::{Birthday, Caller, Server, Waiting};
 use crate::sights::Sights;
 use crate::sometimes::Sometimes;
+use crate::tally::Tally;
 use crate::trace::Trace;
+use crate::trouble::TROUBLES;
 use heirloom_laws::{Laws, Violation};
 
 /// Something that is going to happen.
@@ -114,7 +119,9 @@ pub(crate) enum Occurrence {
         name: u64,
     },
     /// Something goes wrong.
-    Trouble,
+    Trouble {
+        number: u64,
+    },
     Heal {
         directions: Vec<Direction>,
     },
@@ -122,11 +129,13 @@ pub(crate) enum Occurrence {
         client: usize,
         server: ServerId,
     },
-    DriftOn {
-        server: ServerId,
-        fast_ppm: i64,
-    },
 }
+
+/// The purpose of the sources that take the place of a world's own where it is shaken.
+const SHAKES: u64 = 2;
+
+/// How long a world that is in a hurry has for founding its cluster.
+const HURRIED_CALM: Instant = 600 * MILLISECOND;
 
 /// A world that takes more is spinning: the longest sound ones take a tenth.
 const STEPS_MAX: u64 = 1_000_000;
@@ -144,6 +153,11 @@ pub(crate) struct World {
     pub history: History,
     pub seen: Sometimes,
     pub trace: Trace,
+    pub tally: Tally,
+    /// The faults that were applied, by their numbers.
+    pub troubles: Vec<(u64, Fault)>,
+    pub seed: u64,
+    pub less: Less,
     /// No more troubles begin.
     pub healed: bool,
     /// Clients ask nothing new.
@@ -163,30 +177,22 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, shape: Option<crate::plan::Shape>, traced: bool) -> Self {
+    pub(crate) fn new(seed: u64, options: &Options) -> Self {
         let mut random = Random::new(seed);
-        let plan = Plan::of(&mut random, shape);
+        let mut plan = Plan::of(&mut random, options.shape);
+        options.focus.apply(&mut plan);
+        options.less.apply(&mut plan);
+        if options.less.shake != 0 {
+            random = Random::of(seed, SHAKES, options.less.shake);
+        }
         let ids = plan.servers();
         let servers = ids
             .iter()
             .map(|id| {
                 let fast = plan.fast_ppm_max;
                 let fast_ppm = random.pick(&[-fast, 0, fast]);
-                Server {
-                    id: *id,
-                    config: plan.config(*id),
-                    clock: Clock::new(0, random.between(SECOND, 1_000 * SECOND), fast_ppm),
-                    disk: Disk::blank(*id, StoreId(random.number())),
-                    state: State::Off { host_up: true },
-                    paused_until: None,
-                    inbox: std::collections::VecDeque::new(),
-                    slow_disk_until: 0,
-                    disk_failed: false,
-                    crash_within_step: None,
-                    start_due: true,
-                    wiped: false,
-                    ever_wiped: false,
-                }
+                let clock = Clock::new(0, random.between(SECOND, 1_000 * SECOND), fast_ppm);
+                Server::new(*id, plan.config(*id), clock, Disk::blank(*id, StoreId(random.number())))
             })
             .collect();
         let mut world = Self {
@@ -199,7 +205,11 @@ impl World {
             clients: Vec::new(),
             history: History::default(),
             seen: Sometimes::default(),
-            trace: Trace::new(traced),
+            trace: Trace::new(options.traced),
+            tally: Tally::default(),
+            troubles: Vec::new(),
+            seed,
+            less: options.less.clone(),
             healed: false,
             resting: false,
             steps: 0,
@@ -224,8 +234,9 @@ impl World {
         if let Some(mean) = world.plan.fault_mean {
             // Most worlds get some time to be founded in; in some that is part of the fun.
             let calm = if world.random.per_mille(800) { SECOND } else { 0 };
-            let delay = calm + world.random.waiting(mean);
-            world.after(delay, Occurrence::Trouble);
+            let first = calm + Random::of(seed, TROUBLES, 0).waiting(mean);
+            let delay = if world.less.hurry { first.min(HURRIED_CALM) } else { first };
+            world.after(delay, Occurrence::Trouble { number: 1 });
         }
         world
     }
@@ -244,7 +255,9 @@ impl World {
                 self.broke(Violation { law: 10, what: format!("the nodes took {STEPS_MAX} events and find no rest") });
             }
         }
-        self.now = self.now.max(end);
+        if self.violation.is_none() {
+            self.now = self.now.max(end);
+        }
     }
 
     pub(crate) fn after(&mut self, delay: Instant, occurrence: Occurrence) {
@@ -276,6 +289,12 @@ impl World {
             Occurrence::Break { at, born, peer, peer_born } => self.stream_broke(at, born, peer, peer_born),
             Occurrence::Synced { server, born, queue } => self.synced(server, born, queue),
             Occurrence::Wake { server, born, number } => {
+                if let Some(stop) = self.held_until(server).filter(|stop| stop.until > self.now) {
+                    // A timer does not count the time of a suspension, though the clock does.
+                    let delay = stop.until - stop.since;
+                    self.after(delay, Occurrence::Wake { server, born, number });
+                    return;
+                }
                 let current = self.server_mut(server).process_of(born).filter(|process| process.wake_number == number);
                 if let Some(process) = current {
                     process.wake_for = None;
@@ -307,7 +326,7 @@ impl World {
             Occurrence::ClientBreak { client, connection, server } => self.client_break(client, connection, server),
             Occurrence::ClientWake { client, name, number } => self.client_wake(client, name, number),
             Occurrence::ClientThink { client, name } => self.client_think(client, name),
-            Occurrence::Trouble => self.trouble(),
+            Occurrence::Trouble { number } => self.trouble(number),
             Occurrence::Heal { directions } => {
                 self.trace.note(self.now, || format!("## heal {directions:?}"));
                 self.network.heal(&directions);
@@ -316,10 +335,6 @@ impl World {
                 if let Some(client) = self.clients.get_mut(client) {
                     client.cut[usize::from(server.0)] = false;
                 }
-            }
-            Occurrence::DriftOn { server, fast_ppm } => {
-                let now = self.now;
-                self.server_mut(server).clock.set_rate(now, fast_ppm);
             }
         }
     }

@@ -102,6 +102,20 @@ fn what_an_answer_says_of_the_value_before_counts() {
     bad(&[add_unknown(1, "never read"), delete(3, 4, true), delete(5, 6, true)]);
 }
 
+#[test]
+fn an_answer_that_says_nothing_of_the_value_before_demands_nothing_of_it() {
+    let done = |call: Call, from: u64| Operation {
+        client: 0,
+        call,
+        called_at: from,
+        returned: Some((from + 1, Outcome::Done)),
+    };
+    let add = |from| done(Call::Add(value("a")), from);
+    good(&[done(Call::Delete, 1), add(3), read(7, 8, "a"), done(Call::Delete, 9), read(11, 12, "")]);
+    bad(&[add(1), read(3, 4, "")]);
+    bad(&[add(1), done(Call::Delete, 3), read(5, 6, "a")]);
+}
+
 /// A history as a correct register would give it: each operation takes effect at a random moment of its own.
 fn correct_history(random: &mut Random, operations: u64) -> Vec<Operation> {
     let mut history = Vec::new();

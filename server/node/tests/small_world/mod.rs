@@ -10,8 +10,8 @@ use heirloom_node::Node;
 use heirloom_proto::event::{Action, Birth, Cause, Durable, Identity, Note, Record};
 use heirloom_proto::status::{RoleName, Status};
 use heirloom_proto::{
-    Change, ClusterId, Consistency, Constants, Event, LogIndex, Message, NodeConfig, Peer, Refusal, Request, RequestId,
-    Response, RunId, ServerId, SessionId, StoreId, Time, Token, VoterKind, WallTime,
+    Change, ClusterId, Consistency, Constants, Entry, Event, LogIndex, Message, NodeConfig, Peer, Refusal, Request,
+    RequestId, Response, RunId, Sealed, ServerId, SessionId, StoreId, Time, Token, VoterKind, WallTime,
 };
 
 pub const HEARTBEAT: Duration = Duration::from_millis(50);
@@ -34,6 +34,8 @@ pub struct World {
     /// Probes that allowed the fencing command, with how long ago a process last died.
     pub fencings: Vec<(ServerId, Duration)>,
     died_at: Time,
+    /// The disk of this server keeps something else than what it is given next, and gives that back.
+    pub garbles: Option<ServerId>,
     /// How many log entries were sent, those sent again counted again.
     pub sent_entries: usize,
     next: u64,
@@ -66,6 +68,7 @@ impl World {
             proofs: true,
             fencings: Vec::new(),
             died_at: Time(0),
+            garbles: None,
             sent_entries: 0,
             next: 100,
         }
@@ -159,6 +162,14 @@ impl World {
         self.cut.remove(&(from, to));
     }
 
+    /// These two reach each other again, and have shaken hands anew.
+    pub fn reconnect(&mut self, one: ServerId, other: ServerId) {
+        for (at, peer) in [(one, other), (other, one)] {
+            self.uncut(at, peer);
+            self.queue.push_back((at, Event::PeerConnected { peer: self.nodes[&peer].peer() }));
+        }
+    }
+
     pub fn cut_off(&mut self, server: ServerId) {
         for other in self.constants.clone().servers().filter(|other| *other != server) {
             self.cut(server, other);
@@ -236,7 +247,11 @@ impl World {
                     let disk = self.disks.get_mut(&server).expect("a started server has a disk");
                     let mut read_back = Vec::new();
                     match record {
-                        Record::Append(entries) => {
+                        Record::Append(mut entries) => {
+                            if self.garbles.take_if(|garbled| *garbled == server).is_some() {
+                                let last = entries.pop().expect("an append has entries").entry().clone();
+                                entries.push(Sealed::new(Entry { at: WallTime(last.at.0 + 1), ..last }));
+                            }
                             disk.log.extend(entries.iter().cloned());
                             read_back = entries;
                         }

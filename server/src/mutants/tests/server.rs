@@ -16,8 +16,8 @@ use crate::clock;
 use crate::grpc::{self, Desk};
 use crate::links::Acceptor;
 use crate::run;
-use crate::settings::Address;
 use crate::storage::PowerFailureFiles;
+use heirloom_proto::Address;
 
 pub(super) async fn read_waits_beyond_the_lease(planted: Planted) -> Verdict {
     const LEASE: Duration = Duration::from_secs(3600);

@@ -1,0 +1,155 @@
+//! A run from its start to its verdict.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::check::judge;
+use crate::clients::{Clients, Plan};
+use crate::cluster::{Cluster, Executable, Shape};
+use crate::faults::{FaultSet, Injector};
+use crate::finale;
+use crate::hosts::Network;
+use crate::record::{Record, write_lines};
+use crate::summary::Report;
+
+/// What to run.
+#[derive(Debug)]
+pub struct Options {
+    /// Which servers.
+    pub shape: Shape,
+    /// Where.
+    pub network: Arc<Network>,
+    /// What is run as a server.
+    pub executable: Executable,
+    /// Faults and calls are drawn from it.
+    pub seed: u64,
+    /// How long, at least: every fault has its turn.
+    pub time: Duration,
+    /// Which faults.
+    pub faults: FaultSet,
+    /// How many workers use the library.
+    pub workers: u64,
+    /// How many workers use the command line.
+    pub commands: u64,
+    /// How many keys are in use at a time.
+    pub keys: u64,
+    /// How many calls a second all workers make together, while all is well.
+    pub rate: u64,
+    /// With fewer failovers nothing was shown.
+    pub failovers_min: usize,
+    /// Where the history is written.
+    pub out: Option<PathBuf>,
+    /// Where data and logs are kept; a temporary folder otherwise, which is kept where the run fails.
+    pub folder: Option<PathBuf>,
+    /// Says nothing while it runs.
+    pub quiet: bool,
+}
+
+/// Runs servers, faults and clients, and judges what came of it.
+///
+/// **Errors:** where it could not be begun or written down; what the servers did wrong is in the report.
+pub fn run(options: Options) -> Result<Report, String> {
+    // A thread of its own, for it moves to another network.
+    let driver = std::thread::spawn(move || {
+        options.network.enter(options.network.outside())?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| format!("no runtime to be had: {error}"))?;
+        runtime.block_on(Box::pin(drive(options)))
+    });
+    driver.join().unwrap_or_else(|_| Err("the driver panicked".to_owned()))
+}
+
+async fn drive(options: Options) -> Result<Report, String> {
+    let temporary =
+        tempfile::Builder::new().prefix("heirloom-histories-").tempdir().map_err(|error| error.to_string())?;
+    let folder = options.folder.clone().unwrap_or_else(|| temporary.path().to_owned());
+    std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let cluster = Cluster::new(options.network.clone(), options.shape, options.executable.clone(), folder);
+    let cluster = Arc::new(cluster);
+    // What is told of the faults and what stands in the history is in one clock.
+    let begun = Instant::now();
+    let mut injector = Injector::new(cluster.clone(), &options.faults, options.seed, begun, options.quiet)?;
+    for id in 0..cluster.servers() {
+        cluster.start(id)?;
+    }
+    injector.whole("at the start").await?;
+    let plan = Plan {
+        seed: options.seed,
+        workers: options.workers,
+        keys: options.keys,
+        rate: options.rate,
+        commands: (options.executable.path().to_owned(), options.commands),
+    };
+    let clients = Clients::start(&options.network, &cluster.addresses, &plan, begun);
+    let mut failures = Vec::new();
+    failures.extend(hurt(&mut injector, options.time).await.err());
+    injector.mend_all()?;
+    if failures.is_empty() {
+        failures.extend(injector.whole("when all was mended").await.err());
+    }
+    let stopped = tokio::task::spawn_blocking(move || clients.stop()).await;
+    let (mut history, troubles) = stopped.map_err(|error| error.to_string())?;
+    failures.extend(troubles);
+    let end = finale::settle(&cluster).await.map_err(|what| failures.push(what)).ok();
+    if end.is_some() {
+        failures.extend(finale::read_all(&cluster, begun, &mut history).await.err());
+    }
+    let deaths = std::iter::from_fn(|| cluster.take_death());
+    failures.extend(deaths.map(|(id, how)| format!("server {id} ended by itself: {how}")));
+    if let Some(out) = &options.out {
+        write(&history, out)?;
+    }
+
+    let mut report = Report {
+        seed: options.seed,
+        ran: begun.elapsed(),
+        faults: injector.counts(),
+        judged: judge(&history, end.as_ref().map(|end| end.version)),
+        end,
+        failures,
+        ..Report::of(&history)
+    };
+    sometimes(&mut report, &injector, options.failovers_min);
+    if !report.is_good() && options.folder.is_none() {
+        let kept = temporary.keep();
+        write(&history, &kept.join("history.jsonl"))?;
+        report.failures.push(format!("data, logs and history are kept in {}", kept.display()));
+    }
+    Ok(report)
+}
+
+/// Faults, until the time is over and each had its turn, or a person has seen enough.
+async fn hurt(injector: &mut Injector, time: Duration) -> Result<(), String> {
+    let begun = Instant::now();
+    let mut interrupted = Box::pin(tokio::signal::ctrl_c());
+    while begun.elapsed() < time || !injector.had_all() {
+        tokio::select! {
+            round = injector.round() => round?,
+            _ = &mut interrupted => return Err("interrupted".to_owned()),
+        }
+    }
+    Ok(())
+}
+
+fn write(history: &[Record], path: &Path) -> Result<(), String> {
+    let file = File::create(path).and_then(|file| write_lines(history, &mut BufWriter::new(file)));
+    file.map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// A run in which nothing happened shows nothing.
+fn sometimes(report: &mut Report, injector: &Injector, failovers_min: usize) {
+    for fault in injector.set() {
+        if !report.faults.contains_key(fault) {
+            report.failures.push(format!("{fault} was never applied"));
+        }
+    }
+    if report.failovers < failovers_min {
+        report.failures.push(format!("only {} failovers were seen, and {failovers_min} are wanted", report.failovers));
+    }
+    if report.unknown == 0 {
+        report.failures.push("no change ended with an unknown outcome".to_owned());
+    }
+}
