@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use heirloom_proto::{Note, Request};
 
 use crate::clock::{Instant, MILLISECOND};
+use crate::shares::{Shares, milliseconds};
 use crate::steady::{Pace, Phase, Steady, add, read};
 
 /// What was measured of one case.
@@ -184,16 +185,6 @@ fn a_silent_witness(world: &mut Steady) -> Measured {
     answered(world, begun, &[token])
 }
 
-/// The share of each unit in a time. **Units:** thousandths.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Shares {
-    suspicion: i128,
-    lease: i128,
-    heartbeat: i128,
-    delay: i128,
-    sync: i128,
-}
-
 /// A pace to begin with; how the others differ from it must be no multiple of anything.
 const SLOW_NETWORK: Pace = Pace {
     delay: MILLISECOND,
@@ -308,11 +299,6 @@ impl Case {
     }
 }
 
-fn milliseconds(time: i128) -> String {
-    let tenths = (time + i128::from(MILLISECOND) / 20) / (i128::from(MILLISECOND) / 10);
-    format!("{}.{} ms", tenths / 10, tenths % 10)
-}
-
 /// A network and a disk of a usual machine room, and the defaults of the server.
 const EXAMPLE: Pace = Pace {
     delay: MILLISECOND / 10,
@@ -322,49 +308,6 @@ const EXAMPLE: Pace = Pace {
     lease: 300 * MILLISECOND,
     phase: Phase { servers: 0, failure: 0 },
 };
-
-/// A share, the name of its unit, and the unit at a pace.
-type Part = (i128, &'static str, fn(Pace) -> Instant);
-
-impl Shares {
-    const NONE: Self = Self { suspicion: 0, lease: 0, heartbeat: 0, delay: 0, sync: 0 };
-
-    fn parts(self) -> [Part; 5] {
-        [
-            (self.suspicion, "S", |pace| pace.suspicion),
-            (self.lease, "L", |pace| pace.lease),
-            (self.heartbeat, "h", |pace| pace.heartbeat),
-            (self.delay, "d", |pace| pace.delay),
-            (self.sync, "s", |pace| pace.sync),
-        ]
-    }
-
-    fn time(self, pace: Pace) -> i128 {
-        self.parts().into_iter().map(|(share, _, unit)| share * i128::from(unit(pace)) / 1_000).sum()
-    }
-}
-
-impl fmt::Display for Shares {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut first = true;
-        for (share, name, _) in self.parts().into_iter().filter(|(share, _, _)| *share != 0) {
-            let sign = if share < 0 { "− " } else { "+ " };
-            match (first, share < 0) {
-                (true, false) => {}
-                (true, true) => f.write_str("−")?,
-                (false, _) => write!(f, " {sign}")?,
-            }
-            first = false;
-            match share.abs() {
-                1_000 => write!(f, "{name}")?,
-                whole if whole % 1_000 == 0 => write!(f, "{}{name}", whole / 1_000)?,
-                part if part % 10 == 0 => write!(f, "{}.{:02}{name}", part / 1_000, part % 1_000 / 10)?,
-                part => write!(f, "{}.{:03}{name}", part / 1_000, part % 1_000)?,
-            }
-        }
-        if first { f.write_str("0") } else { Ok(()) }
-    }
-}
 
 /// Where the page lies.
 const PAGE: &str = "docs/evidence/distances.md";

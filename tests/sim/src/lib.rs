@@ -32,6 +32,7 @@ pub mod random;
 mod rot;
 mod run;
 mod server;
+mod shares;
 mod shrink;
 mod sights;
 pub mod sometimes;
