@@ -59,11 +59,12 @@ const NORMAL: [Case; 13] = [
     case("read confirmed (`--lease 0`)", 5, 0, a_confirmed_read),
 ];
 
-const CHANGES: [Case; 21] = [
+const CHANGES: [Case; 25] = [
     case("promotion, the crash is proven", 2, 0, a_proven_crash),
     case("promotion, the crash is proven", 2, 1, a_proven_crash),
     case("promotion, the crash is proven", 3, 0, a_proven_crash),
     case("promotion, the crash is proven", 5, 0, a_proven_crash),
+    case("promotion, two crashes at once, both proven", 5, 0, two_proven_crashes),
     case("promotion after silence", 2, 1, a_silent_primary),
     case("promotion after silence", 3, 0, a_silent_primary),
     case("promotion after silence", 5, 0, a_silent_primary),
@@ -80,6 +81,9 @@ const CHANGES: [Case; 21] = [
     case("removal of a silent member", 3, 0, a_silent_member),
     case("removal of a silent member", 5, 0, a_silent_member),
     case("removal of a silent member, `--lease 0`", 3, 0, a_silent_member_without_leases),
+    case("a learner is taken in", 2, 0, a_learner),
+    case("a learner is taken in", 3, 0, a_learner),
+    case("a learner is taken in", 5, 0, a_learner),
     case("a silent witness", 2, 1, a_silent_witness),
 ];
 
@@ -131,6 +135,15 @@ fn a_proven_crash(world: &mut Steady) -> Measured {
     served(world, begun)
 }
 
+fn two_proven_crashes(world: &mut Steady) -> Measured {
+    let begun = world.now;
+    let primary = world.primary().expect("one leads");
+    let next = world.others(primary)[0];
+    world.kill(primary);
+    world.kill(next);
+    served(world, begun)
+}
+
 fn a_silent_primary(world: &mut Steady) -> Measured {
     let begun = world.now;
     let primary = world.primary().expect("one leads");
@@ -174,6 +187,19 @@ fn a_silent_member(world: &mut Steady) -> Measured {
 
 fn a_silent_member_without_leases(world: &mut Steady) -> Measured {
     a_silent_member(world)
+}
+
+/// A backup that died comes back: from the primary's own promise, which is when writes begin to wait.
+fn a_learner(world: &mut Steady) -> Measured {
+    let removed = a_dead_member(world);
+    world.until_time(removed.ended + removed.ended - removed.begun);
+    let promises = |world: &Steady| world.messages(removed.ended, world.now).contains_key("promise");
+    assert!(!promises(world), "a change of view is over");
+    world.restart(last_backup(world));
+    world.until("the primary proposes", promises);
+    // The promise was asked for when the own one was durable.
+    let begun = world.now - world.sync();
+    served(world, begun)
 }
 
 fn a_silent_witness(world: &mut Steady) -> Measured {
@@ -267,7 +293,8 @@ impl Case {
             ..Shares::NONE
         };
         let rest = waits.time(EXAMPLE);
-        format!("{waits} + {} to {}", milliseconds(shortest - rest), milliseconds(longest - rest))
+        let range = format!("{} to {}", milliseconds(shortest - rest), milliseconds(longest - rest));
+        if waits == Shares::NONE { range } else { format!("{waits} + {range}") }
     }
 
     fn cluster(&self) -> String {
@@ -372,6 +399,7 @@ const BETWEEN: &str = "
 
 From the failure, or from the request to hand over, to the commit of the new epoch's marker, from which on writes are answered.
 A proven crash is one whose port refuses connections; a silent server is one whose host is gone without a word.
+A learner is taken in while writes go on; the time is that in which they wait, from the primary's own promise on.
 A silent witness is no reason for a change of view; the row shows an add.
 
 ";

@@ -154,6 +154,10 @@ impl Steady {
         self.pace.lease
     }
 
+    pub(crate) fn sync(&self) -> Instant {
+        self.pace.sync
+    }
+
     pub(crate) fn data_servers(&self) -> Vec<ServerId> {
         self.constants.data_servers().collect()
     }
@@ -200,6 +204,12 @@ impl Steady {
     pub(crate) fn kill(&mut self, id: ServerId) {
         let node = self.server(id).node.take().expect("it runs");
         self.end_of_run(node.peer());
+    }
+
+    /// The process starts again, with what was durable.
+    pub(crate) fn restart(&mut self, id: ServerId) {
+        assert!(self.server(id).node.is_none(), "it is down");
+        self.start(id);
     }
 
     /// The host is gone without a word: no stream breaks, and nothing proves anything.
