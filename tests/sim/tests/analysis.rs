@@ -81,5 +81,12 @@ fn the_figures_that_the_analysis_quotes_were_measured() {
             figures += 1;
         }
     }
-    assert!(figures >= 8, "only {figures} figures were found");
+    let against_bounds =
+        ANALYSIS.lines().filter(|line| line.starts_with("| failover,") || line.starts_with("| blocking of a w"));
+    for line in against_bounds {
+        let formula = line.split(" | ").nth(2).expect("what was measured");
+        assert!(DISTANCES.contains(&format!("| {formula} |")), "{formula} was not measured");
+        figures += 1;
+    }
+    assert!(figures >= 13, "only {figures} figures were found");
 }
