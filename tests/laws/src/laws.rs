@@ -6,7 +6,7 @@
 //! | 2 | a committed entry is in the log of every member of every later accepted view |
 //! | 3 | applied sequences are prefixes of one another; equal applied index, equal digest |
 //! | 4 | no acknowledged write lost, none applied twice, nothing prepared ever read, *not applied* is true |
-//! | 5 | truncation never reaches a committed entry |
+//! | 5 | truncation never reaches what is applied, nor a committed entry that a view counts on |
 //! | 6 | one entry an index; no commit of a newer epoch while a lease of an older one is valid outside the new view |
 //! | 7 | linearizable per key |
 //! | 8 | no view below `min_copies` |
@@ -260,12 +260,15 @@ impl Laws {
         }
     }
 
-    /// Law 5: no entry that is committed anywhere is cut.
+    /// Law 5: no committed entry is cut where a view counts on it, or where it is applied.
     fn cut(&self, server: &impl Observed, record: &Record) -> Checked {
         let Record::Cut { keep } = record else { return Ok(()) };
         let first_lost = keep.next();
         let durable = server.durable_position_at(first_lost);
-        if durable.is_some() && durable == self.oracle.position_at(first_lost) {
+        // A learner that no view counts on may cut what others have committed meanwhile: it is given it again.
+        let counted_on = self.must_have.get(&server.member()).is_some_and(|must_have| *must_have >= first_lost);
+        let applied = server.node().and_then(Inspect::applied).is_some_and(|(applied, _)| applied >= first_lost);
+        if (counted_on || applied) && durable.is_some() && durable == self.oracle.position_at(first_lost) {
             return Violation::of(
                 5,
                 format!("server {} cuts behind {keep}, and {first_lost} is committed", server.id()),
