@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use heirloom::{Client, Error};
-use heirloom_sim::random::Random;
+use heirloom_laws::random::Random;
 
 use crate::hosts::{Network, Place};
 use crate::record::{Answer, Op, Record};

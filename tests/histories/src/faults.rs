@@ -6,8 +6,8 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use heirloom_laws::random::Random;
 use heirloom_proto::wire::v1;
-use heirloom_sim::random::Random;
 use rustix::process::Signal;
 
 use crate::cluster::{Cluster, Executable, leader};

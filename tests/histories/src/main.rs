@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use heirloom_histories::disk::SteeredFiles;
 use heirloom_histories::{Executable, FaultSet, Network, Options, Shape, judge, obstacle, read_lines, run};
+use heirloom_laws::evidence;
 use heirloom_server::settings::ServeFlags;
 use heirloom_server::{Failure, listen};
 use tokio::signal::unix::{SignalKind, signal};
@@ -88,6 +89,9 @@ struct RunFlags {
     /// Write the history there.
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Write the summary to docs/evidence/histories.md.
+    #[arg(long)]
+    write: bool,
     /// Keep data and logs there.
     #[arg(long)]
     folder: Option<PathBuf>,
@@ -130,6 +134,7 @@ fn begin(flags: RunFlags) -> Result<(String, bool), String> {
         }
         (Where::Loopback, _) => Network::loopback(servers),
     };
+    let write = flags.write;
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
     let report = run(Options {
         shape,
@@ -147,6 +152,15 @@ fn begin(flags: RunFlags) -> Result<(String, bool), String> {
         folder: flags.folder,
         quiet: flags.quiet,
     })?;
+    if write {
+        let words: Vec<String> = std::env::args().skip(1).collect();
+        let command = format!("cargo run --release -p heirloom-histories -- {}", words.join(" "));
+        let says = "Real servers, each a process of its own, hurt while clients work through the library and the command \
+                    line; then what the clients saw is judged.";
+        let page = evidence::page("What clients of real servers saw", &command, says, &report.to_string());
+        let path = evidence::path("histories.md");
+        std::fs::write(&path, page).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
     Ok((report.to_string(), report.is_good()))
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use heirloom_sim::linearizable::{self, Call, Fault, Operation, Outcome};
+use heirloom_laws::linearizable::{self, Call, Fault, Operation, Outcome};
 
 use crate::check::Violation;
 use crate::record::{Answer, Op, Record};

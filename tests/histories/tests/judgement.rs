@@ -3,7 +3,7 @@
 #![allow(missing_docs, reason = "a test")]
 
 use heirloom_histories::{Answer, Op, Record, Violation, judge, read_lines, write_lines};
-use heirloom_sim::random::Random;
+use heirloom_laws::random::Random;
 
 const KEYS: usize = 24;
 const CLIENTS: u64 = 16;

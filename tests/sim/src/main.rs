@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use heirloom_laws::evidence;
 use heirloom_sim::{Less, Options, Report, Shape, is_chatter, run, run_many, shrink};
 
 const USAGE: &str =
@@ -14,6 +15,7 @@ const USAGE: &str =
   --minutes M    search new seeds, from A on, for so long
   --shape NAME   One, Two, TwoAndWitness, Three, ThreeLoose, ThreeStrict, ThreeAndTwoWitnesses, Five
   --failures N   stop after so many failing worlds (default 10)
+  --write        write the summary to docs/evidence/simulation.md
 of a single seed, less than its whole world:
   --faults 3,7   only the faults of these numbers, or none; --without 3,7 all but these
   --only-faults Crash,Rot   only faults of these kinds
@@ -32,6 +34,7 @@ struct Wanted {
     shape: Option<Shape>,
     failures_max: usize,
     trace: bool,
+    write: bool,
     shrink: bool,
     less: Less,
 }
@@ -66,6 +69,13 @@ fn main() -> io::Result<ExitCode> {
     let seeds = if limit.is_some() { wanted.seeds.start..u64::MAX } else { wanted.seeds.clone() };
     let summary = run_many(seeds, wanted.shape, limit, wanted.failures_max);
     write!(out, "{summary}")?;
+    if wanted.write {
+        let (words, printed) = (std::env::args().skip(1).collect::<Vec<_>>().join(" "), summary.to_string());
+        let says = "Worlds drawn from their seeds, each with a cluster, clients and troubles of its own, on the node that \
+                    ships; after every step the laws, at the end the history. `cargo sim -- --seed N` replays one of them.";
+        let page = evidence::page("What the simulator has seen", &format!("cargo sim -- {words}"), says, &printed);
+        std::fs::write(evidence::path("simulation.md"), page)?;
+    }
     match summary.failures.first() {
         Some((seed, _, _)) => {
             writeln!(out, "\nseed {seed}, shrunk:")?;
@@ -130,6 +140,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Wanted> {
         shape: None,
         failures_max: 10,
         trace: false,
+        write: false,
         shrink: false,
         less: Less::default(),
     };
@@ -149,6 +160,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Wanted> {
                 wanted.shape = Some(Shape::ALL.into_iter().find(|shape| format!("{shape:?}") == name)?);
             }
             "--trace" => wanted.trace = true,
+            "--write" => wanted.write = true,
             "--shrink" => wanted.shrink = true,
             other => wanted.less.take(other, &mut words)?,
         }

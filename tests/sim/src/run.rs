@@ -1,9 +1,9 @@
 //! Running the world of one seed.
 
-use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
-use std::sync::Once;
 use std::time::Duration;
+
+use heirloom_laws::{Violation, listen};
 
 use crate::clock::SECOND;
 use crate::fault::Fault;
@@ -13,7 +13,6 @@ use crate::plan::Shape;
 use crate::sometimes::Sometimes;
 use crate::tally::Tally;
 use crate::world::World;
-use heirloom_laws::Violation;
 
 /// How a world is run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,7 +69,7 @@ pub struct Report {
 /// Runs the world of a seed to its end.
 pub fn run(seed: u64, options: &Options) -> Report {
     let mut world = World::new(seed, options);
-    let outcome = listen(|| {
+    let outcome = listen(AssertUnwindSafe(|| {
         let turmoil = world.plan.turmoil;
         world.run_until(turmoil);
         let whole = options.less.is_nothing();
@@ -81,7 +80,7 @@ pub fn run(seed: u64, options: &Options) -> Report {
         if world.violation.is_none() {
             world.end();
         }
-    });
+    }));
     let panicked = outcome.is_err();
     if let Err(what) = outcome {
         world.broke(Violation { law: 12, what });
@@ -103,36 +102,6 @@ pub fn run(seed: u64, options: &Options) -> Report {
         statuses,
         trace: world.trace.lines(),
     }
-}
-
-thread_local! {
-    /// What a panic of this thread said, while somebody listens.
-    static PANIC: RefCell<Option<Option<String>>> = const { RefCell::new(None) };
-}
-
-/// Does something in which an assertion may fail; gives what it said and where.
-fn listen(action: impl FnOnce()) -> Result<(), String> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            let heard = PANIC.with_borrow_mut(|panic| match panic {
-                Some(what) => {
-                    *what = Some(info.to_string());
-                    true
-                }
-                None => false,
-            });
-            if !heard {
-                before(info);
-            }
-        }));
-    });
-    PANIC.set(Some(None));
-    // A world that has panicked is only asked for its story.
-    let outcome = std::panic::catch_unwind(AssertUnwindSafe(action));
-    let said = PANIC.take().flatten();
-    outcome.map_err(|_| said.unwrap_or_else(|| "a panic without a word".to_owned()))
 }
 
 impl World {

@@ -1,8 +1,8 @@
 //! The checker itself: histories that are known to be good and histories that are known to be bad.
 
 use bytes::Bytes;
-use heirloom_sim::linearizable::{Call, Fault, Operation, Outcome, check};
-use heirloom_sim::random::Random;
+use heirloom_laws::linearizable::{Call, Fault, Operation, Outcome, check};
+use heirloom_laws::random::Random;
 
 fn value(name: &str) -> Bytes {
     Bytes::copy_from_slice(name.as_bytes())
