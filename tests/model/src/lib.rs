@@ -1,0 +1,56 @@
+//! The model checker: every run of a small cluster, within bounds, on the node that ships.
+//!
+//! A world is a few servers, each the shipped [`heirloom_node::Node`] with a disk, and a network. A search begins where the
+//! cluster is whole (or has a learner to take back, or a server down) and takes every choice in every state: which message
+//! arrives next, who crashes when, who comes back, when the clocks go on, what clients ask. After each step of a node the
+//! laws of `tests/laws` are checked, and what clients are told is compared with what was known when they asked.
+//!
+//! # What the network may do
+//!
+//! It is a set that only grows: whatever was sent may arrive at any time, any number of times, in any order, or never.
+//! Probes look when they arrive, and what they found comes back later, or never, or again. A broken stream is found
+//! broken at any time, or never.
+//!
+//! # Bounds
+//!
+//! Each world has a [`Budget`] of crashes, starts, changes, reads and so on, a bound on the rounds of epochs, and on the
+//! questions and probes of one run. A search is *complete* where no state is left within them.
+//!
+//! # Reductions, and why they lose nothing but what they name
+//!
+//! - *Saturation.* What only makes a server send, and changes nothing else, happens at once. As nothing is ever taken from
+//!   the network, whatever can happen in a state can happen in one that has more on its way.
+//! - *Subsumption.* For the same reason a state is not looked at where one was met with the same servers, clocks, clients
+//!   and laws and with all that is on its way here, and perhaps more.
+//! - *No-ops.* A message that changes nothing and says nothing new is as good as lost, which it may be anyway.
+//! - *One node, one step.* What a node does depends on itself, its input and its clock alone, so it is computed once and
+//!   looked up afterwards; the laws look at every step again.
+//! - *Disks at once*, but in worlds with `slow disks`: a write is durable in the step that asks for it, so a message is
+//!   taken before or after a write, not during. A crash before the step stands for a write that was lost.
+//! - *Handshakes at once.* A run that begins has shaken hands with all who live; a partition is messages that do not
+//!   arrive. Streams break when a run ends or by a cut, each
+//!   end finding it out by itself, and stand again by themselves.
+//! - *Clocks together.* All clocks go on by the same jump, a little more than a heartbeat; suspicion time and lease are
+//!   between one and two jumps. Whoever is late to notice is paused: deadlines, like messages, are taken at any time or
+//!   never. Rates that differ are the simulator's.
+//!
+//! # What it does not look at
+//!
+//! Real sizes and speeds, other clusters, damage on disk, the runtime: simulator and tests with real processes do.
+
+mod beginning;
+mod intern;
+mod local;
+mod rules;
+mod run;
+mod search;
+mod table;
+mod walk;
+mod world;
+pub mod worlds;
+
+pub use rules::{Beginning, Budget, Rules, Sight};
+pub use run::{Limits, run_all};
+pub use search::{Found, search};
+pub use table::page;
+pub use walk::walk;

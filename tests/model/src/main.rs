@@ -1,0 +1,90 @@
+//! `heirloom-model`: searches small worlds.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use heirloom_laws::evidence;
+use heirloom_model::{Found, Limits, Rules, page, run_all, search, walk, worlds};
+use heirloom_proto::mutants::Mutant;
+
+const USAGE: &str =
+    "usage: heirloom-model [--quick | --world NAME] [--states N] [--minutes M] [--walk S] [--mutant NAME] [--write]
+  (nothing)      the quick worlds, the long ones, then random walks
+  --quick        the worlds of the test command alone
+  --world NAME   this world alone
+  --states N     look at no more than N states of a world (default 20 million)
+  --minutes M    and for no longer than M minutes (default 20)
+  --walk S       walk through each large world for S seconds (default 60)
+  --mutant NAME  with this fault planted (see docs/mutants.md)
+  --write        write what came of it to docs/evidence/model.md";
+
+struct Wanted {
+    quick: bool,
+    world: Option<Rules>,
+    limits: Limits,
+    walk: Duration,
+    mutant: Option<Mutant>,
+    write: bool,
+}
+
+fn main() -> io::Result<ExitCode> {
+    let Some(wanted) = parse(std::env::args().skip(1)) else {
+        writeln!(io::stderr(), "{USAGE}")?;
+        return Ok(ExitCode::from(2));
+    };
+    let walks = worlds::walks();
+    let (searched, walked): (Vec<Rules>, Vec<Rules>) = match &wanted.world {
+        Some(world) if walks.iter().any(|walk| walk.name == world.name) => (Vec::new(), vec![world.clone()]),
+        Some(world) => (vec![world.clone()], Vec::new()),
+        None if wanted.quick => (worlds::quick(), Vec::new()),
+        None => (worlds::quick().into_iter().chain(worlds::long()).collect(), walks),
+    };
+    let done = |found: &Found| {
+        // The search is not ended by a reader that is gone.
+        let _ = writeln!(io::stdout(), "{found}");
+        for sight in found.missing() {
+            let _ = writeln!(io::stdout(), "  never seen: {sight:?}");
+        }
+    };
+    let searched = run_all(&searched, wanted.mutant, |rules| search(rules, wanted.limits), done);
+    let walking = Limits { states_max: usize::MAX, time_max: wanted.walk };
+    let walked = run_all(&walked, wanted.mutant, |rules| walk(&rules, 1, walking), done);
+    let bad = |found: &Found| found.violation.is_some() || !found.missing().is_empty();
+    if searched.iter().chain(&walked).any(bad) {
+        return Ok(ExitCode::FAILURE);
+    }
+    let states: usize = searched.iter().map(|found| found.states).sum();
+    let steps: u64 = walked.iter().map(|found| found.steps).sum();
+    writeln!(io::stdout(), "{states} distinct states, {steps} random steps: no law broken")?;
+    if wanted.write {
+        let words: Vec<String> = std::env::args().skip(1).collect();
+        std::fs::write(evidence::path("model.md"), page(&words.join(" "), &searched, &walked))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn parse(mut words: impl Iterator<Item = String>) -> Option<Wanted> {
+    let limits = Limits { states_max: 20_000_000, time_max: Duration::from_secs(1200) };
+    let walk = Duration::from_secs(60);
+    let mut wanted = Wanted { quick: false, world: None, limits, walk, mutant: None, write: false };
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--quick" => wanted.quick = true,
+            "--world" => wanted.world = Some(worlds::named(&words.next()?)?),
+            "--states" => wanted.limits.states_max = words.next()?.parse().ok()?,
+            "--minutes" => {
+                let minutes: f64 = words.next()?.parse().ok().filter(|minutes| *minutes >= 0.0)?;
+                wanted.limits.time_max = Duration::from_secs_f64(minutes * 60.0);
+            }
+            "--walk" => wanted.walk = Duration::from_secs(words.next()?.parse().ok()?),
+            "--mutant" => {
+                let name = words.next()?;
+                wanted.mutant = Some(*Mutant::ALL.iter().find(|mutant| mutant.name() == name)?);
+            }
+            "--write" => wanted.write = true,
+            _ => return None,
+        }
+    }
+    Some(wanted)
+}

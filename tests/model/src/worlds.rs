@@ -1,0 +1,160 @@
+//! The worlds that are searched.
+
+use std::time::Duration;
+
+use crate::rules::{Beginning, Budget, Rules, Sight};
+
+const NONE: Budget = Budget {
+    crashes: 0,
+    starts: 0,
+    emptied: 0,
+    registers_lost: 0,
+    writes: 0,
+    retries: 0,
+    reads: 0,
+    hand_overs: 0,
+    cuts: 0,
+    jumps: 0,
+};
+
+const PROMOTED: &[Sight] = &[Sight::AServerWasPromoted];
+const PROMOTED_WHILE_WRITING: &[Sight] = &[
+    Sight::AWriteWasAnswered,
+    Sight::AServerWasPromoted,
+    Sight::APromotionInheritedPreparedEntries,
+    Sight::ATailWasRolledBack,
+];
+
+/// Three data servers; nothing is ever proven, as behind a firewall.
+fn three(name: &'static str, budget: Budget, sights: &'static [Sight]) -> Rules {
+    Rules { proofs: false, budget, sights, ..Rules::new(name, 3, 0) }
+}
+
+/// Two data servers and a witness; nothing is ever proven.
+fn witness(name: &'static str, budget: Budget, sights: &'static [Sight]) -> Rules {
+    Rules { proofs: false, budget, sights, ..Rules::new(name, 2, 1) }
+}
+
+/// Two data servers under the rule *survivors*.
+fn two(name: &'static str, budget: Budget, sights: &'static [Sight]) -> Rules {
+    Rules { budget, sights, ..Rules::new(name, 2, 0) }
+}
+
+/// Those that the test command searches.
+pub fn quick() -> Vec<Rules> {
+    vec![
+        three("three-crash", Budget { crashes: 1, writes: 1, ..NONE }, PROMOTED_WHILE_WRITING),
+        Rules {
+            proofs: true,
+            ..three(
+                "three-proof",
+                Budget { crashes: 1, ..NONE },
+                &[Sight::AServerWasPromoted, Sight::ADeathWasProven, Sight::AMemberWasRemoved],
+            )
+        },
+        Rules {
+            beginning: Beginning::Learner,
+            ..witness("witness-learner", Budget { starts: 1, jumps: 1, ..NONE }, &[Sight::ALearnerWasAdded])
+        },
+        witness("witness-restart", Budget { crashes: 1, starts: 1, ..NONE }, PROMOTED),
+        witness("witness-emptied", Budget { crashes: 1, starts: 1, emptied: 1, ..NONE }, PROMOTED),
+        two("two-crashes", Budget { crashes: 2, starts: 2, ..NONE }, PROMOTED),
+        two("two-restart", Budget { crashes: 1, starts: 1, writes: 1, ..NONE }, PROMOTED_WHILE_WRITING),
+    ]
+}
+
+/// Those that a long run searches, the quick ones not among them.
+pub fn long() -> Vec<Rules> {
+    vec![
+        Rules {
+            slow_disks: true,
+            ..three("three-crash-slow-disks", Budget { crashes: 1, writes: 1, ..NONE }, PROMOTED_WHILE_WRITING)
+        },
+        three("three-restart", Budget { crashes: 1, starts: 1, ..NONE }, PROMOTED),
+        three("three-silence", Budget { jumps: 2, ..NONE }, &[Sight::AMemberWasRemoved]),
+        Rules {
+            beginning: Beginning::Learner,
+            ..three("three-learner", Budget { starts: 1, jumps: 1, ..NONE }, &[Sight::ALearnerWasAdded])
+        },
+        three("three-hand-over", Budget { hand_overs: 1, ..NONE }, PROMOTED),
+        Rules {
+            proofs: true,
+            ..three("three-proof-write", Budget { crashes: 1, writes: 1, ..NONE }, PROMOTED_WHILE_WRITING)
+        },
+        Rules {
+            beginning: Beginning::OneDown,
+            ..three("three-one-down", Budget { starts: 1, registers_lost: 1, ..NONE }, &[])
+        },
+        witness("witness-restart-write", Budget { crashes: 1, starts: 1, writes: 1, ..NONE }, PROMOTED_WHILE_WRITING),
+        witness("witness-lost-register", Budget { crashes: 1, starts: 1, registers_lost: 1, ..NONE }, PROMOTED),
+        witness("witness-silence", Budget { jumps: 2, ..NONE }, &[Sight::AMemberWasRemoved, Sight::AServerWasPromoted]),
+        witness(
+            "witness-lease",
+            Budget { jumps: 2, reads: 1, writes: 1, ..NONE },
+            &[Sight::AReadWasAnswered, Sight::AWriteWasAnswered, Sight::AServerWasPromoted],
+        ),
+        two("two-crashes-write", Budget { crashes: 2, starts: 2, writes: 1, ..NONE }, PROMOTED_WHILE_WRITING),
+        Rules { rounds: 2, ..two("two-crashes-rounds", Budget { crashes: 2, starts: 2, ..NONE }, PROMOTED) },
+        Rules { rounds: 2, ..two("two-three-crashes", Budget { crashes: 3, starts: 3, ..NONE }, PROMOTED) },
+        three("three-cut", Budget { cuts: 1, ..NONE }, PROMOTED),
+        witness("witness-cut", Budget { cuts: 1, writes: 1, ..NONE }, PROMOTED_WHILE_WRITING),
+        witness("witness-cut-lease", Budget { cuts: 1, jumps: 2, reads: 1, writes: 1, ..NONE }, PROMOTED_WHILE_WRITING),
+        two("two-cut", Budget { cuts: 1, crashes: 1, starts: 1, writes: 1, ..NONE }, PROMOTED_WHILE_WRITING),
+        two(
+            "two-retry",
+            Budget { crashes: 1, writes: 1, retries: 1, ..NONE },
+            &[Sight::ARetryWasAnswered, Sight::AServerWasPromoted],
+        ),
+        two("two-hand-over", Budget { hand_overs: 1, crashes: 1, ..NONE }, PROMOTED),
+        two("two-silence", Budget { jumps: 2, reads: 1, writes: 1, ..NONE }, &[Sight::AReadWasAnswered]),
+    ]
+}
+
+/// Those that are walked through at random: larger, with more of everything.
+pub fn walks() -> Vec<Rules> {
+    let plenty = Budget {
+        crashes: 3,
+        starts: 3,
+        emptied: 0,
+        registers_lost: 0,
+        writes: 3,
+        retries: 2,
+        reads: 3,
+        hand_overs: 1,
+        cuts: 3,
+        jumps: 8,
+    };
+    let most = |name, data, witnesses| Rules {
+        budget: plenty,
+        rounds: 8,
+        asks: 8,
+        probes: 8,
+        ..Rules::new(name, data, witnesses)
+    };
+    let unleased = |mut rules: Rules| {
+        rules.constants.lease = Duration::ZERO;
+        rules
+    };
+    let losing = |mut rules: Rules| {
+        rules.budget.emptied = 1;
+        rules.budget.registers_lost = 1;
+        rules
+    };
+    vec![
+        most("walk-two", 2, 0),
+        Rules { slow_disks: true, ..most("walk-two-slow-disks", 2, 0) },
+        most("walk-three", 3, 0),
+        losing(most("walk-three-losses", 3, 0)),
+        Rules { proofs: false, slow_disks: true, ..most("walk-three-slow-disks", 3, 0) },
+        unleased(most("walk-three-unleased", 3, 0)),
+        losing(most("walk-witness-losses", 2, 1)),
+        Rules { commit_kept: true, ..most("walk-four", 4, 0) },
+        most("walk-five", 5, 0),
+        most("walk-three-two-witnesses", 3, 2),
+    ]
+}
+
+/// The one of this name.
+pub fn named(name: &str) -> Option<Rules> {
+    quick().into_iter().chain(long()).chain(walks()).find(|rules| rules.name == name)
+}
