@@ -3,8 +3,10 @@
 use heirloom_laws::Violation;
 use heirloom_proto::{ServerId, VoterKind};
 
+use crate::choices::Choice;
 use crate::rules::Beginning;
-use crate::world::{Choice, State, Universe};
+use crate::state::State;
+use crate::world::Universe;
 
 const STEPS_MAX: usize = 100_000;
 

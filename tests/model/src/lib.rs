@@ -39,11 +39,16 @@
 //! Real sizes and speeds, other clusters, damage on disk, the runtime: simulator and tests with real processes do.
 
 mod beginning;
+mod choices;
 mod intern;
 mod local;
+mod packet;
 mod rules;
 mod run;
+mod saturation;
 mod search;
+mod state;
+mod stepping;
 mod table;
 mod walk;
 mod world;

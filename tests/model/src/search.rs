@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 
 use heirloom_laws::{Violation, story};
 
+use crate::choices::Choice;
 use crate::intern::ByFingerprint;
+use crate::packet::Packet;
 use crate::rules::{Rules, Sight};
 use crate::run::Limits;
-use crate::world::{Choice, Packet, State, Universe};
+use crate::state::State;
+use crate::world::Universe;
 
 /// What came of a search.
 #[derive(Clone, Debug)]

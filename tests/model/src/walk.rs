@@ -4,10 +4,12 @@ use std::time::Instant;
 
 use heirloom_laws::Violation;
 
+use crate::choices::Choice;
 use crate::rules::Rules;
 use crate::run::Limits;
 use crate::search::{Found, shorten, tell};
-use crate::world::{Choice, State, Universe};
+use crate::state::State;
+use crate::world::Universe;
 
 /// How many steps a walk takes before it begins anew.
 const LENGTH: usize = 400;

@@ -42,13 +42,20 @@ fn a_search_gives_the_same_again() {
     assert_eq!(one.seen, other.seen);
 }
 
-/// A fault, the world that catches it, and the law that it breaks there.
-const CATCHES: [(Mutant, &str, u8); 1] = [(Mutant::OneConfirmationMissing, "three-crash", 2)];
+/// Faults, the worlds that catch them, and the laws that break there.
+const CATCHES: [(Mutant, &str, u8); 3] = [
+    (Mutant::OneConfirmationMissing, "three-crash", 2),
+    (Mutant::StartEpochUnstored, "witness-learner", 9),
+    (Mutant::SecondCut, "walk-two", 2),
+];
 
 #[test]
 fn faults_are_caught_where_they_matter() {
     for (mutant, name, law) in CATCHES {
-        let found = run_all(&[world(name)], Some(mutant), |rules| search(rules, LIMITS), |_| ());
+        let walked = worlds::walks().iter().any(|rules| rules.name == name);
+        let many = Limits { states_max: 2_000, ..LIMITS };
+        let look = |rules: Rules| if walked { walk(&rules, 1, many) } else { search(rules, LIMITS) };
+        let found = run_all(&[world(name)], Some(mutant), look, |_| ());
         let broken = found[0].violation.as_ref().map(|(violation, _)| violation.law);
         assert_eq!(broken, Some(law), "{mutant:?} in {}", found[0]);
     }
