@@ -288,8 +288,19 @@ impl Laws {
                     );
                 }
             }
-            Response::Changed { copies, .. } => {
+            Response::Changed { version, copies, epoch, .. } => {
                 let end = self.oracle.end();
+                if *version > self.oracle.version() {
+                    let committed = self.oracle.version();
+                    let what =
+                        format!("server {by} answers a change with version {version}, and {committed} is committed");
+                    return Violation::of(4, what);
+                }
+                let members = self.views.get(epoch).map_or(servers.len(), |view| view.in_sync.len());
+                if *copies as usize > members {
+                    let what = format!("server {by} answers a change at {copies} copies in a view of {members}");
+                    return Violation::of(4, what);
+                }
                 if (*copies as usize) < self.min_copies.min(servers.len()) {
                     return Violation::of(
                         8,

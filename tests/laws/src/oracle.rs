@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use heirloom_proto::{ChainHash, Digest, Effect, Epoch, LogIndex, Position, Sealed, SessionId};
+use heirloom_proto::{ChainHash, Digest, Effect, Epoch, LogIndex, Position, Sealed, SessionId, Version};
 
 use crate::laws::Violation;
 
@@ -22,6 +22,8 @@ struct Committed {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Oracle {
     entries: Vec<Committed>,
+    /// The dictionary's version with the last of them.
+    version: Version,
     requests: BTreeMap<(SessionId, u64), LogIndex>,
     values: BTreeMap<Bytes, LogIndex>,
     /// Values of which a client was told that they are not applied and never will be.
@@ -32,6 +34,11 @@ impl Oracle {
     /// How far the world has committed.
     pub fn end(&self) -> LogIndex {
         LogIndex(self.entries.len() as u64)
+    }
+
+    /// The dictionary's version at the end of what is committed.
+    pub fn version(&self) -> Version {
+        self.version
     }
 
     /// The committed prefix of this length.
@@ -77,6 +84,7 @@ impl Oracle {
                 }
             }
         }
+        self.version = self.version.max(entry.entry().version);
         self.entries.push(Committed { hash, by, digest: None });
         Ok(())
     }
