@@ -54,7 +54,7 @@ enum Command {
 #[derive(Args)]
 struct RunFlags {
     /// How many servers hold data.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(2..=7))]
     servers: usize,
     /// One more voter, without data.
     #[arg(long)]
@@ -169,6 +169,9 @@ fn check(file: &PathBuf) -> Result<(String, bool), String> {
     let history = read_lines(BufReader::new(opened)).map_err(|what| format!("{}: {what}", file.display()))?;
     let begun = Instant::now();
     let judged = judge(&history, None);
+    if history.is_empty() {
+        return Err(format!("{}: no operations, so there is nothing to judge", file.display()));
+    }
     let mut told = format!("{judged}in {:.2?}\n", begun.elapsed());
     if judged.violations.is_empty() {
         told.push_str("linearizable\n");

@@ -5,6 +5,7 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::check::judge;
 use crate::clients::{Clients, Plan};
@@ -63,6 +64,10 @@ pub fn run(options: Options) -> Result<Report, String> {
 }
 
 async fn drive(options: Options) -> Result<Report, String> {
+    if let Some(out) = &options.out {
+        // Before servers are hurt for minutes.
+        write(&[], out)?;
+    }
     let temporary =
         tempfile::Builder::new().prefix("heirloom-histories-").tempdir().map_err(|error| error.to_string())?;
     let folder = options.folder.clone().unwrap_or_else(|| temporary.path().to_owned());
@@ -99,9 +104,8 @@ async fn drive(options: Options) -> Result<Report, String> {
     }
     let deaths = std::iter::from_fn(|| cluster.take_death());
     failures.extend(deaths.map(|(id, how)| format!("server {id} ended by itself: {how}")));
-    if let Some(out) = &options.out {
-        write(&history, out)?;
-    }
+    let unwritten = options.out.as_ref().and_then(|out| write(&history, out).err());
+    failures.extend(unwritten.map(|what| format!("the history was not written: {what}")));
 
     let mut report = Report {
         seed: options.seed,
@@ -125,10 +129,12 @@ async fn drive(options: Options) -> Result<Report, String> {
 async fn hurt(injector: &mut Injector, time: Duration) -> Result<(), String> {
     let begun = Instant::now();
     let mut interrupted = Box::pin(tokio::signal::ctrl_c());
+    let mut terminated = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     while begun.elapsed() < time || !injector.had_all() {
         tokio::select! {
             round = injector.round() => round?,
             _ = &mut interrupted => return Err("interrupted".to_owned()),
+            _ = terminated.recv() => return Err("terminated".to_owned()),
         }
     }
     Ok(())
