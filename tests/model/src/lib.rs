@@ -16,7 +16,7 @@
 //! Each world has a [`Budget`] of crashes, starts, changes, reads and so on, a bound on the rounds of epochs, and on the
 //! questions and probes of one run. A search is *complete* where no state is left within them.
 //!
-//! # Reductions, and why they lose nothing but what they name
+//! # Reductions, and why they lose nothing
 //!
 //! - *Saturation.* What only makes a server send, and changes nothing else, happens at once. As nothing is ever taken from
 //!   the network, whatever can happen in a state can happen in one that has more on its way.
@@ -25,14 +25,20 @@
 //! - *No-ops.* A message that changes nothing and says nothing new is as good as lost, which it may be anyway.
 //! - *One node, one step.* What a node does depends on itself, its input and its clock alone, so it is computed once and
 //!   looked up afterwards; the laws look at every step again.
-//! - *Disks at once*, but in worlds with `slow disks`: a write is durable in the step that asks for it, so a message is
-//!   taken before or after a write, not during. A crash before the step stands for a write that was lost.
-//! - *Handshakes at once.* A run that begins has shaken hands with all who live; a partition is messages that do not
-//!   arrive. Streams break when a run ends or by a cut, each
-//!   end finding it out by itself, and stand again by themselves.
+//!
+//! # Restrictions, and what they lose
+//!
+//! - *Disks at once*, but in worlds with slow disks: a write is durable in the step that asks for it. Lost are messages
+//!   taken while a write is under way, and a crash after a step has sent and before it has stored.
+//! - *A flush after every event.* Lost are batches of several events.
+//! - *Handshakes at once.* A run that begins has shaken hands with all who live, and streams break only when a run ends or
+//!   by a cut, each end finding it out by itself. Lost are runs that some have met and others have not.
+//! - *Questions and probes.* A step that would ask or probe once more than the bound is not taken at all.
 //! - *Clocks together.* All clocks go on by the same jump, a little more than a heartbeat; suspicion time and lease are
-//!   between one and two jumps. Whoever is late to notice is paused: deadlines, like messages, are taken at any time or
-//!   never. Rates that differ are the simulator's.
+//!   between one and two jumps. Deadlines, like messages, are taken at any time or never. Lost are rates that differ, and
+//!   in worlds without jumps whatever takes a heartbeat's patience.
+//!
+//! What is lost here the simulator does by chance.
 //!
 //! # What it does not look at
 //!

@@ -131,9 +131,10 @@ fn blank(server: ServerId, store: StoreId) -> Identity {
     Identity { server, store, cluster: None, enrolled: BTreeMap::new(), enrolment_open: false }
 }
 
-/// A number that no other server draws, far enough from the next for a run to count its questions up from it.
+/// A number that no other server draws, far enough from the next for a run to count its questions up from it. Server and
+/// count stand in its highest digits, which are those that a story tells.
 fn numbered(id: ServerId, count: u64) -> u64 {
-    (u64::from(id.0) + 1) * 1_000_000 + count * 1000
+    (u64::from(id.0) + 1) << 56 | count << 52
 }
 
 struct Taking<'a> {

@@ -38,8 +38,11 @@ pub struct Found {
 }
 
 impl Found {
-    /// What the world should have shown and did not.
+    /// What the world should have shown and did not; a search that was cut short may not have come to it.
     pub fn missing(&self) -> Vec<Sight> {
+        if !self.complete {
+            return Vec::new();
+        }
         self.rules.sights.iter().copied().filter(|sight| !self.seen.contains_key(sight)).collect()
     }
 }

@@ -10,9 +10,9 @@ pub fn page(words: &str, searched: &[Found], walked: &[Found]) -> String {
     let mut page = format!(
         "# What the model checker searched\n\n\
          Made by `cargo model -- {words}`; not written by hand.\n\n\
-         Every state of these worlds was looked at, within the bounds that the table gives, on the node that ships; \
-         `tests/model/src/lib.rs` says what the network may do, and which reductions are made and why.\n\
-         No law was broken.\n\n\
+         Where the table says *complete*, every state of the world was looked at, within the bounds that it gives and the \
+         restrictions that `tests/model/src/lib.rs` names, on the node that ships.\n\
+         No law was broken in any state that was looked at.\n\n\
          | world | cluster | begins | bounds | states | steps | longest way | complete | seconds |\n\
          |---|---|---|---|---|---|---|---|---|\n",
     );

@@ -86,6 +86,7 @@ pub fn long() -> Vec<Rules> {
             ..three("three-one-down", Budget { starts: 1, registers_lost: 1, ..NONE }, &[])
         },
         witness("witness-restart-write", Budget { crashes: 1, starts: 1, writes: 1, ..NONE }, PROMOTED_WHILE_WRITING),
+        witness("witness-hand-over", Budget { hand_overs: 1, writes: 1, ..NONE }, PROMOTED),
         witness("witness-lost-register", Budget { crashes: 1, starts: 1, registers_lost: 1, ..NONE }, PROMOTED),
         witness("witness-silence", Budget { jumps: 2, ..NONE }, &[Sight::AMemberWasRemoved, Sight::AServerWasPromoted]),
         witness(
@@ -96,10 +97,15 @@ pub fn long() -> Vec<Rules> {
         two("two-crashes-write", Budget { crashes: 2, starts: 2, writes: 1, ..NONE }, PROMOTED_WHILE_WRITING),
         Rules { rounds: 2, ..two("two-crashes-rounds", Budget { crashes: 2, starts: 2, ..NONE }, PROMOTED) },
         Rules { rounds: 2, ..two("two-three-crashes", Budget { crashes: 3, starts: 3, ..NONE }, PROMOTED) },
-        three("three-cut", Budget { cuts: 1, ..NONE }, PROMOTED),
         witness("witness-cut", Budget { cuts: 1, writes: 1, ..NONE }, PROMOTED_WHILE_WRITING),
         witness("witness-cut-lease", Budget { cuts: 1, jumps: 2, reads: 1, writes: 1, ..NONE }, PROMOTED_WHILE_WRITING),
         two("two-cut", Budget { cuts: 1, crashes: 1, starts: 1, writes: 1, ..NONE }, PROMOTED_WHILE_WRITING),
+        Rules {
+            slow_disks: true,
+            ..two("two-slow-disks", Budget { crashes: 1, starts: 1, writes: 1, ..NONE }, PROMOTED_WHILE_WRITING)
+        },
+        Rules { slow_disks: true, ..witness("witness-slow-disks", Budget { crashes: 1, starts: 1, ..NONE }, PROMOTED) },
+        two("two-writes", Budget { crashes: 1, starts: 1, writes: 2, ..NONE }, PROMOTED_WHILE_WRITING),
         two(
             "two-retry",
             Budget { crashes: 1, writes: 1, retries: 1, ..NONE },
