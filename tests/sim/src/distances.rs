@@ -1,7 +1,7 @@
 //! How far the shipped nodes are from what is possible at best: the time and the messages of a write, a read and a
 //! change of view, in units of one message delay and one sync.
 //!
-//! Each case is run in a [`Steady`] world several times, with one of the units a little longer each time; what that adds
+//! Each case is run in a `Steady` world several times, with one of the units a little longer each time; what that adds
 //! is the unit's share. Where the sum of the shares does not foretell a run with all units changed, the case is refused.
 
 use std::collections::BTreeMap;
