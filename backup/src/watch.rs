@@ -8,6 +8,8 @@ use heirloom_proto::{Epoch, Peer, RunId, ServerId, Time};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct PrimaryWatch {
     heard: Option<Heard>,
+    /// A run that still leads an epoch which is shut out here.
+    frozen: Option<(ServerId, RunId)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +25,16 @@ impl PrimaryWatch {
     /// Takes a heartbeat of the epoch that counts.
     pub fn heard(&mut self, now: Time, epoch: Epoch, from: Peer, hears_us: bool) {
         self.heard = Some(Heard { epoch, from, at: now, hears_us });
+    }
+
+    /// Takes a heartbeat of an epoch that is shut out: it does not count, and yet its run leads, if frozen.
+    pub fn heard_frozen(&mut self, from: Peer) {
+        self.frozen = Some((from.server, from.run));
+    }
+
+    /// Whether this run was heard to lead an epoch that is shut out here.
+    pub fn is_frozen(&self, run: (ServerId, RunId)) -> bool {
+        self.frozen == Some(run)
     }
 
     /// Takes the news that a stream broke; true where it was the primary's.

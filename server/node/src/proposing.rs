@@ -177,7 +177,8 @@ impl Node {
         let Some(inquiry) = &self.inquiry else { return };
         // Of two servers this one may have gone on alone, on proof of the other's death: what it has lost then nobody
         // else was told, but for one that has led ever since its run began to, frozen or not: nobody can have proven
-        // that run dead. A frozen primary does not call itself one, but its heartbeats are heard.
+        // that run dead. A frozen primary does not call itself one, but its heartbeats are heard, be it of an epoch that
+        // this server has promised away.
         let must_lead = amnesiac && self.config.constants.quorum == QuorumRule::Survivors;
         let heard = self.hears(now);
         let others: Option<Vec<_>> = self
@@ -185,8 +186,8 @@ impl Node {
             .map(|server| {
                 let answered = inquiry.answers.get(&server)?;
                 let register = answered.testimony.register.as_ref()?;
-                let its_run = Some((server, answered.from.run));
-                let leads = answered.testimony.hears == its_run || heard == its_run;
+                let run = (server, answered.from.run);
+                let leads = answered.testimony.hears == Some(run) || heard == Some(run) || self.watch.is_frozen(run);
                 (register.standing == Standing::Intact && (leads || !must_lead)).then(|| register.clone())
             })
             .collect();

@@ -251,6 +251,11 @@ impl Node {
         }
         if epoch < self.register.promised && !takes_lower_epochs() {
             let promised = self.register.promised;
+            if self.register.standing == Standing::Amnesiac {
+                // It may be frozen because its own proposal waits for the very vote that is lost here, and was promised
+                // by us before we remember (docs/decisions/0007).
+                self.watch.heard_frozen(from);
+            }
             return out.send(from.server, Message::HigherPromise { refused: epoch, promised });
         }
         if matches!(self.role, Role::Primary(_)) {

@@ -290,6 +290,34 @@ fn of_two_servers_one_whose_disk_rotted_is_taken_back_by_a_frozen_primary() {
     world.run_until("all are members", World::all_are_members);
 }
 
+/// Simulator seed 1968 of the shape `Two`, made small: and it may have been given the promise that it waits for, by a
+/// server that remembered nothing yet and from then on refused its heartbeats. Both waited for ever.
+#[test]
+fn of_two_servers_one_that_promised_before_it_remembered_is_taken_back_by_a_frozen_primary() {
+    let mut world = World::started(2, 0);
+    world.kill(id(1));
+    world.run_until("the other goes on", |world| world.members() == [0]);
+    world.start(id(1));
+    let promised = loop {
+        let node = world.node(id(0));
+        let promised = node.register().map(|register| register.promised);
+        if node.primary_epoch().is_some_and(|leads| promised > Some(leads)) {
+            break promised.expect("it is higher");
+        }
+        if !world.one() {
+            world.tick();
+        }
+    };
+    world.proofs = false;
+    world.kill(id(1));
+    rot(&mut world, 1);
+    world.start(id(1));
+    world.drop_to(id(1));
+    let (primary, cluster) = (world.node(id(0)).peer(), world.node(id(0)).cluster());
+    world.forge(id(1), primary, cluster, Message::Promise { epoch: promised });
+    world.run_until("all are members", World::all_are_members);
+}
+
 /// What a start makes of a damaged directory: a new store that knows its cluster, and that its register is lost.
 fn rot(world: &mut World, server: u8) {
     let disk = world.disk(id(server));
