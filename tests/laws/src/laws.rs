@@ -124,10 +124,13 @@ impl Laws {
         self.views.values().next_back()
     }
 
-    /// Whether every view that is in force or may still come to be has a member elsewhere.
-    pub fn survive_without(&self, server: ServerId) -> bool {
+    /// Whether every view that is in force or may still come to be has a member elsewhere, whose directory is still the
+    /// one that it counts on.
+    pub fn survive_without(&self, servers: &[impl Observed], server: ServerId) -> bool {
         let Some(chosen) = self.chosen else { return false };
-        self.views.range(chosen..).all(|(_, view)| view.in_sync.iter().any(|member| member.server != server))
+        let kept = |member: &Member| servers[usize::from(member.server.0)].member() == *member;
+        let elsewhere = |member: &Member| member.server != server && kept(member);
+        self.views.range(chosen..).all(|(_, view)| view.in_sync.iter().any(elsewhere))
     }
 
     /// Laws 3 and 6: new entries join the committed log, old ones are the same.

@@ -157,7 +157,7 @@ impl World {
         let other_leads = || self.servers.iter().any(|server| server.id != id && leads(server));
         self.servers.len() > 1
             && self.servers.iter().all(|server| server.id == id || is_intact(server))
-            && self.laws.survive_without(id)
+            && self.laws.survive_without(&self.servers, id)
             && (self.plan.constants.quorum == QuorumRule::Majority || other_leads())
     }
 
