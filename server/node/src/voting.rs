@@ -244,15 +244,10 @@ impl Node {
         if !backup.cut(my_run, epoch, run, end, keep, out) {
             return;
         }
-        let me = self.me();
-        let durable = self.durable_register.as_ref();
-        let view = durable.and_then(|register| register.accepted.as_ref());
-        if view.is_some_and(|view| view.epoch == epoch && view.has(me)) {
-            // A live primary has taken *this run* through the start of its epoch as a member. That it was merely told of
-            // the epoch is not enough: that word may be from before the primary put the run before this one out of the
-            // view, on proof of its death (docs/decisions/0004).
-            self.recovering = false;
-        }
+        // A live primary has answered *this run*: it holds no proof of its death, so nobody goes on without its vote, be it
+        // a member or not. That it was merely told of the epoch is not enough: that word may be from before the primary
+        // put the run before this one out of the view, on proof of its death (docs/decisions/0004).
+        self.recovering = false;
     }
 
     /// The primary found that this copy differs. One that is out of the view gives up its store at once; a member stays
