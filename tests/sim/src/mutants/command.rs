@@ -12,14 +12,14 @@ use crate::focus::Focus;
 
 const USAGE: &str = "usage: heirloom-sim mutants [--none | --name NAME [--replay]] [--seeds N] [--minutes M] [--write]
   --none       plant nothing, and look into worlds of every focus: no law may break
-  --name NAME  this one only
+  --name NAME  this one only; else all but those that a story or nothing is on record for
   --replay     tell the story of the world on record
   --seeds N    look at so many worlds for each (default 20000)
   --minutes M  and for so long for each (default 5)
   --write      write what was found to tests/sim/mutants.txt and docs/mutants.md";
 
 struct Wanted {
-    mutants: Vec<Mutant>,
+    named: Option<Mutant>,
     none: bool,
     replay: bool,
     write: bool,
@@ -29,7 +29,7 @@ struct Wanted {
 
 fn parse(mut words: impl Iterator<Item = String>) -> Option<Wanted> {
     let mut wanted = Wanted {
-        mutants: Mutant::ALL.to_vec(),
+        named: None,
         none: false,
         replay: false,
         write: false,
@@ -40,7 +40,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Wanted> {
         match word.as_str() {
             "--name" => {
                 let name = words.next()?;
-                wanted.mutants = vec![*Mutant::ALL.iter().find(|mutant| mutant.name() == name)?];
+                wanted.named = Some(*Mutant::ALL.iter().find(|mutant| mutant.name() == name)?);
             }
             "--seeds" => wanted.seeds = words.next()?.parse().ok()?,
             "--minutes" => {
@@ -73,7 +73,10 @@ pub fn command(out: &mut impl Write, words: impl Iterator<Item = String>) -> io:
     }
     let mut record = recorded()?;
     let mut all = true;
-    for mutant in wanted.mutants {
+    let by_world = |mutant: &Mutant| matches!(record.get(mutant), Some(Catch::World { .. }) | None);
+    let mutants =
+        wanted.named.map_or_else(|| Mutant::ALL.iter().copied().filter(by_world).collect(), |name| vec![name]);
+    for mutant in mutants {
         if wanted.replay {
             all &= tell(out, mutant, record.get(&mutant))?;
             continue;
