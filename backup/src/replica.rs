@@ -126,7 +126,7 @@ impl Replica {
         self.durable_end = self.durable_end.min(keep);
         // What is on its way beyond the cut will come to be written, and voided again by the cut behind it: the same
         // entries, should they be sent again, are durable only by a later write.
-        for write in &mut self.writes {
+        for write in self.writes.iter_mut().filter(|_| !planted(Mutant::CutVoidsNoWrite)) {
             write.last = write.last.min(keep);
         }
         self.cuts += 1;

@@ -105,7 +105,9 @@ impl Primary {
     /// Takes the acknowledgement of a server that is leaving.
     fn settle(&mut self, member: Member, setting: Setting<'_>, out: &mut Outbox) {
         if self.unsettled.remove(&member) {
-            self.proofs_count_from = setting.now;
+            if !planted(Mutant::ProofsBeforeTheLastWord) {
+                self.proofs_count_from = setting.now;
+            }
             self.try_commit(setting, out);
         }
     }
@@ -126,7 +128,7 @@ impl Primary {
         let Some(asked_first) = found.iter().map(|proof| proof.asked_at).min().filter(|asked| *asked >= from) else {
             return;
         };
-        if servers.len() > 1 && !stale_too {
+        if servers.len() > 1 && !stale_too && !planted(Mutant::ProofsInOneRound) {
             let Some(before) = found.iter().map(|proof| proof.before).collect::<Option<Vec<_>>>() else { return };
             let again = before.iter().all(|(asked_at, proven_at)| *asked_at >= from && *proven_at <= asked_first);
             if !again {

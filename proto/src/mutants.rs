@@ -50,6 +50,12 @@ mutants! {
     PromiseUnsynced = "5.2",
     /// The voter: what it has promised holds in its next run.
     StaleRegisterAfterRestart = "3",
+    /// The voter: a promise is answered with the view accepted before it was given, and with whether it counted then.
+    PromiseShowsLater = "5.2",
+    /// The voter: a promise counts as it did when it was given, for it shows what was known then.
+    PromiseCountsLater = "5.2",
+    /// The voter: an acceptance is said again only while no higher promise stands.
+    AcceptedSaidAgain = "5.4",
     /// The proposer: an epoch is used for one proposal.
     EpochUsedTwice = "5.2",
     /// The proposer: a candidate is a member of the newest view that a quorum showed.
@@ -62,6 +68,8 @@ mutants! {
     RecoveryOnlyHeard = "5, 9",
     /// Recovery: whoever lost its register gives no vote before it has heard from all other voters.
     AmnesiacVotes = "9",
+    /// Recovery: a word of an epoch is not enough, the primary must have answered this run with its cut.
+    StartEpochEndsRecovery = "5",
     /// Recovery: the last one standing leads again alone only where its log holds the marker of its view's epoch.
     LastStandingWithoutMarker = "5",
     /// Proof of death: hearing from a later run, and storing a view, voids older proofs against its members.
@@ -70,12 +78,20 @@ mutants! {
     ProofOfOlderRun = "5",
     /// Proof of death: who is leaving is settled only by proofs obtained after the view was chosen, all of them twice.
     StaleProofSettles = "8.3",
+    /// Proof of death: who is leaving is settled by proofs asked for after the last one was settled without proof.
+    ProofsBeforeTheLastWord = "8.3",
+    /// Proof of death: where several are leaving, all are proven, and then all again.
+    ProofsInOneRound = "8.3",
+    /// Proof of death: a proof counts from when it was asked for, not from when it came.
+    ProofFromItsComing = "8.3",
     /// The start of an epoch: a server that has promised a higher epoch does not take it.
     StartEpochUnchecked = "8.1",
     /// The start of an epoch: it is stored before it is answered.
     StartEpochUnstored = "8.1",
     /// The start of an epoch: within one run and epoch nothing is cut a second time.
     SecondCut = "8.1",
+    /// The start of an epoch: a cut voids the writes that are under way, the same entries being sent again included.
+    CutVoidsNoWrite = "8.1",
     /// The start of an epoch: nothing is committed before everyone who is leaving is settled.
     NoLeaseWait = "8.3",
     /// The start of an epoch: the wait counts from when the primary learned that its view was chosen.

@@ -49,7 +49,8 @@ impl Proofs {
         };
         self.asked.remove(&server);
         if dead {
-            self.prove(now, server, run, asked.at);
+            let counts_from = if planted(Mutant::ProofFromItsComing) { now } else { asked.at };
+            self.prove(now, server, run, counts_from);
         }
         dead
     }

@@ -85,7 +85,15 @@ impl Node {
 
     fn register_durable(&mut self, now: Time, then: Then, out: &mut Outbox) {
         match then {
-            Then::Promised { to, epoch, accepted, counts } => self.send_promised(to, epoch, accepted, counts, out),
+            Then::Promised { to, epoch, mut accepted, mut counts } => {
+                if planted(Mutant::PromiseShowsLater) {
+                    accepted = self.register.accepted.clone();
+                }
+                if planted(Mutant::PromiseShowsLater) || planted(Mutant::PromiseCountsLater) {
+                    counts = self.register.standing == Standing::Intact;
+                }
+                self.send_promised(to, epoch, accepted, counts, out);
+            }
             Then::OwnPromise { epoch, accepted } => self.own_promise_durable(now, epoch, accepted, out),
             Then::Accepted { to, epoch } => out.send(to, Message::Accepted { epoch }),
             Then::OwnAccept { epoch } => self.own_accept_durable(now, epoch, out),
@@ -173,7 +181,8 @@ impl Node {
         }
         // Given again only while no higher promise stands: a view that was learnt with a higher promise was never
         // accepted here, and must not become chosen by a late repetition.
-        if epoch == self.register.accepted_epoch() && epoch == self.register.promised {
+        let highest = epoch == self.register.promised || planted(Mutant::AcceptedSaidAgain);
+        if epoch == self.register.accepted_epoch() && highest {
             if self.durable_register.as_ref().is_some_and(|durable| durable.accepted_epoch() == epoch) {
                 out.send(from, Message::Accepted { epoch });
             }
@@ -220,6 +229,9 @@ impl Node {
         // before (docs/decisions/0004).
         self.register.learn(epoch, Some(view));
         self.view_stored(view);
+        if planted(Mutant::StartEpochEndsRecovery) && member {
+            self.recovering = false;
+        }
         let stored = self.register == before && self.durable_register.as_ref() == Some(&before);
         if stored || planted(Mutant::StartEpochUnstored) {
             self.start_epoch_durable(epoch, out);

@@ -273,7 +273,7 @@ fn a_one_way_cut_of_the_primary_ends_in_one_primary() {
 fn a_restart_of_all_loses_nothing() {
     let mut world = World::started(3, 0);
     for number in 0..50 {
-        world.add(&format!("k{number}"), "v").expect("added");
+        world.add(&format!("k{number}"), &format!("v{number}")).expect("added");
     }
     for server in [0, 1, 2] {
         world.kill(id(server));
@@ -281,7 +281,7 @@ fn a_restart_of_all_loses_nothing() {
     world.start_all();
     world.run_until("a primary", World::all_are_members);
     for number in 0..50 {
-        assert_eq!(world.read(&format!("k{number}")).as_deref(), Some("v"));
+        assert_eq!(world.read(&format!("k{number}")), Some(format!("v{number}")));
     }
     world.assert_equal();
 }

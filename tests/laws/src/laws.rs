@@ -4,21 +4,23 @@
 //! |---|---|
 //! | 1 | one view per epoch |
 //! | 2 | a committed entry is in the log of every member of every later accepted view |
-//! | 3 | applied sequences are prefixes of one another; equal applied index, equal digest |
+//! | 3 | applied sequences are prefixes of one another; equal applied index, equal digest, and nothing is committed with a member that told its primary another |
 //! | 4 | no acknowledged write lost, none applied twice, nothing prepared ever read, *not applied* is true |
 //! | 5 | truncation never reaches what is applied, nor a committed entry that a view counts on |
 //! | 6 | one entry an index; no commit of a newer epoch while a lease of an older one is valid outside the new view |
 //! | 7 | linearizable per key |
 //! | 8 | no view below `min_copies` |
-//! | 9 | nothing is said before it is durable (ARCHITECTURE, wall 3) |
+//! | 9 | nothing is said that is not durable (ARCHITECTURE, wall 3) |
 //! | 10 | the node does not spin, answers no caller twice, and keeps to its ports |
-//! | 11 | when all is healed, the cluster becomes whole again |
+//! | 11 | when all is healed, the cluster becomes whole again; who committed alone goes on alone |
 //! | 12 | no assertion of the core fails |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use heirloom_proto::{Action, Epoch, LogIndex, Member, Message, Note, Position, Record, Response, ServerId, View};
+use heirloom_proto::{
+    Action, Epoch, LogIndex, Member, Message, Note, Peer, Position, Record, Response, ServerId, View,
+};
 
 use crate::inspect::Inspect;
 use crate::observed::{Asker, Observed};
@@ -59,6 +61,10 @@ pub struct Laws {
     must_have: BTreeMap<Member, LogIndex>,
     /// The highest epoch of which a proposer said that its view was chosen.
     chosen: Option<Epoch>,
+    /// The highest epoch in which a client was told that a change is committed.
+    acknowledged: Option<Epoch>,
+    /// Members that told the primary of an epoch of another state than the committed one.
+    differ: BTreeSet<(Epoch, Member)>,
     min_copies: usize,
 }
 
@@ -119,6 +125,34 @@ impl Laws {
         Ok(())
     }
 
+    /// Takes note of what reaches a server, before it takes the step.
+    pub fn received(&mut self, from: Peer, message: &Message) {
+        let (Message::Confirm { epoch, applied_index, digest, .. }
+        | Message::Echo { epoch, applied_index, digest, .. }) = message
+        else {
+            return;
+        };
+        if self.oracle.digest_at(*applied_index).is_some_and(|known| known != *digest) {
+            self.differ.insert((*epoch, from.member()));
+        }
+    }
+
+    /// Law 11 under the rule `survivors`, where the other server has been down for long: whoever was told of a change
+    /// that is committed by one member alone can count on that one alone.
+    pub fn alone(&self, servers: &[impl Observed]) -> Checked {
+        let Some(view) =
+            self.newest_view().filter(|view| Some(view.epoch) == self.acknowledged && view.in_sync.len() == 1)
+        else {
+            return Ok(());
+        };
+        let server = &servers[usize::from(view.primary.0)];
+        let waits = server.node().is_some_and(|node| node.leads().is_none());
+        if waits && view.has(server.member()) {
+            return Violation::of(11, format!("server {} committed alone and does not go on: {view:?}", server.id()));
+        }
+        Ok(())
+    }
+
     /// The newest view that anybody has accepted.
     pub fn newest_view(&self) -> Option<&View> {
         self.views.values().next_back()
@@ -175,6 +209,11 @@ impl Laws {
             self.inherits(servers, &view)?;
         }
         let Some(view) = self.views.get(&by) else { return Ok(()) };
+        if let Some(member) = view.in_sync.iter().find(|member| self.differ.contains(&(by, **member))) {
+            let (first, last) = (before.next(), self.oracle.end());
+            let what = format!("{first} to {last} are committed in epoch {by} with {member:?}, whose state differs");
+            return Violation::of(3, what);
+        }
         for other in servers {
             let Some(node) = other.node() else { continue };
             if other.id() == server.id() || view.has(other.member()) {
@@ -281,7 +320,7 @@ impl Laws {
     }
 
     /// Law 4: what a client is told is committed, on as many copies as it is told.
-    fn answered(&self, servers: &[impl Observed], by: ServerId, response: &Response) -> Checked {
+    fn answered(&mut self, servers: &[impl Observed], by: ServerId, response: &Response) -> Checked {
         match response {
             Response::Found { value, .. } => {
                 if !self.oracle.has_value(value) {
@@ -292,6 +331,7 @@ impl Laws {
                 }
             }
             Response::Changed { version, copies, epoch, .. } => {
+                self.acknowledged = self.acknowledged.max(Some(*epoch));
                 let end = self.oracle.end();
                 if *version > self.oracle.version() {
                     let committed = self.oracle.version();
@@ -327,7 +367,10 @@ fn said(server: &impl Observed, message: &Message) -> Checked {
     let promised = register.map_or(Epoch::NONE, |register| register.promised);
     let accepted = register.map_or(Epoch::NONE, heirloom_proto::Register::accepted_epoch);
     let durable = match message {
-        Message::Promise { epoch } | Message::Promised { epoch, .. } => promised >= *epoch,
+        Message::Promise { epoch } => promised >= *epoch,
+        Message::Promised { epoch, accepted: shown, .. } => {
+            promised >= *epoch && shown.as_ref().is_none_or(|view| view.epoch <= accepted)
+        }
         Message::EpochStarted { epoch, tail } => {
             promised >= *epoch && server.durable_position_at(tail.applied.index) == Some(tail.applied)
         }

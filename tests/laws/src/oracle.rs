@@ -103,6 +103,11 @@ impl Oracle {
         Ok(())
     }
 
+    /// The digest of the state at an index; `None` where nobody has shown one.
+    pub fn digest_at(&self, index: LogIndex) -> Option<Digest> {
+        self.committed(index)?.digest
+    }
+
     /// Whether this value was committed.
     pub fn has_value(&self, value: &Bytes) -> bool {
         self.values.contains_key(value)

@@ -118,6 +118,9 @@ impl World {
         self.steps += 1;
         self.look_at(id, &event);
         self.trace.note(now, || format!("{id} <- {}", story::event(&event)));
+        if let Event::Received { from, message, .. } = &event {
+            self.laws.received(*from, message);
+        }
         let server = self.server_mut(id);
         let time = server.clock.read(now);
         let is_flush = event == Event::Flush;

@@ -80,17 +80,27 @@ fn grounds(mutant: Mutant) -> &'static [(Option<Shape>, Focus)] {
     const TWO: Option<Shape> = Some(Shape::Two);
     match mutant {
         M::RecoveryOnlyHeard => &[ANY, (TWO, Focus::Any), (TWO, Focus::Deaths), (None, Focus::Losses)],
-        M::AmnesiacVotes | M::EmptiedStoreStaysMember => &[(None, Focus::Losses), (Some(Shape::Three), Focus::Losses)],
+        M::AmnesiacVotes
+        | M::EmptiedStoreStaysMember
+        | M::PromiseShowsLater
+        | M::PromiseCountsLater
+        | M::AcceptedSaidAgain => &[(None, Focus::Losses), (Some(Shape::Three), Focus::Losses)],
         M::ProofOfOlderRun => &[(TWO, Focus::Flaps)],
-        M::StaleProofExcuses | M::LastStandingWithoutMarker => &[(TWO, Focus::Any), (TWO, Focus::Deaths)],
-        M::StaleProofSettles => &[(Some(Shape::ThreeLoose), Focus::Deaths), (Some(Shape::Five), Focus::Deaths)],
+        M::StaleProofExcuses | M::LastStandingWithoutMarker | M::StartEpochEndsRecovery => {
+            &[(TWO, Focus::Any), (TWO, Focus::Deaths)]
+        }
+        M::StaleProofSettles | M::ProofsBeforeTheLastWord | M::ProofsInOneRound | M::ProofFromItsComing => {
+            &[(Some(Shape::ThreeLoose), Focus::Deaths), (Some(Shape::Five), Focus::Deaths)]
+        }
         M::LeaseKeptAfterOwnPromise | M::LearnerOutsideLease => {
             &[(Some(Shape::TwoAndWitness), Focus::Leases), (Some(Shape::ThreeLoose), Focus::Leases)]
         }
         M::LeaseFromAnswer | M::WaitFromFreeze | M::LeavingForgotten | M::NoLeaseWait | M::ReadWithoutLease => {
             &[ANY, (None, Focus::Leases)]
         }
-        M::KnownCommittedIsEnough => &[(None, Focus::Returns), (Some(Shape::ThreeLoose), Focus::Returns)],
+        M::KnownCommittedIsEnough | M::CutVoidsNoWrite => {
+            &[(None, Focus::Returns), (Some(Shape::ThreeLoose), Focus::Returns)]
+        }
         M::StaleRegisterAfterRestart => {
             &[(Some(Shape::TwoAndWitness), Focus::Flaps), (Some(Shape::ThreeLoose), Focus::Flaps)]
         }

@@ -2,16 +2,20 @@
 //! durable, one clock for all. Time passes only when nothing else is to be done. Stories are told on it; chaos is the
 //! simulator's.
 
+mod delays;
+mod judged;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use heirloom_laws::{Asker, Laws};
 use heirloom_node::Node;
 use heirloom_proto::event::{Action, Birth, Cause, Durable, Identity, Note, Record};
 use heirloom_proto::status::{RoleName, Status};
 use heirloom_proto::{
     Change, ClusterId, Consistency, Constants, Entry, Event, LogIndex, Message, NodeConfig, Peer, Refusal, Request,
-    RequestId, Response, RunId, Sealed, ServerId, SessionId, StoreId, Time, Token, VoterKind, WallTime,
+    RequestId, Response, RunId, Sealed, ServerId, SessionId, StoreId, Ticket, Time, Token, VoterKind, WallTime,
 };
 
 pub const HEARTBEAT: Duration = Duration::from_millis(50);
@@ -36,6 +40,11 @@ pub struct World {
     died_at: Time,
     /// The disk of this server keeps something else than what it is given next, and gives that back.
     pub garbles: Option<ServerId>,
+    /// What every step is held to; `None` in a story in which somebody lies, or a disk is changed by hand.
+    pub laws: Option<Laws>,
+    asked: BTreeMap<Token, Asker>,
+    slow_log: delays::SlowLog,
+    late_probes: delays::LateProbes,
     /// How many log entries were sent, those sent again counted again.
     pub sent_entries: usize,
     next: u64,
@@ -56,6 +65,10 @@ impl World {
     pub fn with(constants: Constants) -> Self {
         Self {
             now: Time(1_000_000_000),
+            laws: Some(Laws::new(constants.min_copies)),
+            asked: BTreeMap::new(),
+            slow_log: delays::SlowLog::default(),
+            late_probes: delays::LateProbes::default(),
             constants,
             nodes: BTreeMap::new(),
             disks: BTreeMap::new(),
@@ -120,6 +133,7 @@ impl World {
                 self.queue.push_back((server, Event::PeerConnected { peer: other }));
             }
         }
+        self.judge(server, &actions);
         self.perform(server, peer, actions);
     }
 
@@ -130,6 +144,7 @@ impl World {
     /// The process dies; what was written is durable. The others notice at once.
     pub fn kill(&mut self, server: ServerId) {
         let node = self.nodes.remove(&server).expect("it runs");
+        self.slow_log.crash(server);
         self.died_at = self.now;
         self.queue.retain(|(to, _)| *to != server);
         self.say_broken(node.peer());
@@ -244,27 +259,15 @@ impl World {
                     }
                 }
                 Action::Persist { ticket, record } => {
-                    let disk = self.disks.get_mut(&server).expect("a started server has a disk");
-                    let mut read_back = Vec::new();
-                    match record {
-                        Record::Append(mut entries) => {
-                            if self.garbles.take_if(|garbled| *garbled == server).is_some() {
-                                let last = entries.pop().expect("an append has entries").entry().clone();
-                                entries.push(Sealed::new(Entry { at: WallTime(last.at.0 + 1), ..last }));
-                            }
-                            disk.log.extend(entries.iter().cloned());
-                            read_back = entries;
-                        }
-                        Record::Cut { keep } => disk.log.truncate(usize::try_from(keep.0).expect("small")),
-                        Record::Register(register) => disk.register = Some(register),
-                        Record::Identity(identity) => disk.identity = identity,
+                    if let Some(record) = self.slow_log.keep(server, ticket, record) {
+                        self.store(server, ticket, record);
                     }
-                    self.queue.push_back((server, Event::Persisted { ticket, read_back }));
                 }
                 Action::NoteProgress { commit, .. } => {
                     self.disks.get_mut(&server).expect("a started server has a disk").commit = commit;
                 }
                 Action::Respond { token, result } => {
+                    self.asked.remove(&token);
                     let before = self.answers.insert(token, result);
                     assert_eq!(before, None, "a caller is answered once");
                 }
@@ -273,12 +276,34 @@ impl World {
                         self.fencings.push((probed, self.now.since(self.died_at)));
                     }
                     let dead = self.proofs && !self.nodes.contains_key(&probed);
-                    self.queue.push_back((server, Event::Probed { server: probed, run, probe, dead }));
+                    let event = Event::Probed { server: probed, run, probe, dead };
+                    if let Some(event) = self.late_probes.keep(server, probed, event) {
+                        self.queue.push_back((server, event));
+                    }
                 }
                 Action::Tell(note) => self.notes.push((server, note)),
                 Action::Halt(cause) => self.halted(server, from, &cause),
             }
         }
+    }
+
+    fn store(&mut self, server: ServerId, ticket: Ticket, record: Record) {
+        let disk = self.disks.get_mut(&server).expect("a started server has a disk");
+        let mut read_back = Vec::new();
+        match record {
+            Record::Append(mut entries) => {
+                if self.garbles.take_if(|garbled| *garbled == server).is_some() {
+                    let last = entries.pop().expect("an append has entries").entry().clone();
+                    entries.push(Sealed::new(Entry { at: WallTime(last.at.0 + 1), ..last }));
+                }
+                disk.log.extend(entries.iter().cloned());
+                read_back = entries;
+            }
+            Record::Cut { keep } => disk.log.truncate(usize::try_from(keep.0).expect("small")),
+            Record::Register(register) => disk.register = Some(register),
+            Record::Identity(identity) => disk.identity = identity,
+        }
+        self.queue.push_back((server, Event::Persisted { ticket, read_back }));
     }
 
     /// What the runtime does when a run is over.
@@ -316,9 +341,15 @@ impl World {
     fn step(&mut self, server: ServerId, event: Event) {
         let Some(node) = self.nodes.get_mut(&server) else { return };
         let from = node.peer();
-        let mut actions = node.step(self.now, event);
-        actions.extend(node.step(self.now, Event::Flush));
-        self.perform(server, from, actions);
+        if let (Some(laws), Event::Received { from, message, .. }) = (&mut self.laws, &event) {
+            laws.received(*from, message);
+        }
+        for event in [event, Event::Flush] {
+            let Some(node) = self.nodes.get_mut(&server).filter(|node| node.peer() == from) else { return };
+            let actions = node.step(self.now, event);
+            self.judge(server, &actions);
+            self.perform(server, from, actions);
+        }
     }
 
     /// Everything that can happen without time passing, happens.
@@ -388,6 +419,7 @@ impl World {
     /// Asks without waiting.
     pub fn ask(&mut self, server: ServerId, request: Request) -> Token {
         let token = Token(self.number());
+        self.asked.insert(token, Asker::Client);
         let at = WallTime(self.now.0 / 1_000_000);
         self.queue.push_back((server, Event::Requested { token, request, at }));
         self.settle();
@@ -397,6 +429,7 @@ impl World {
     /// Says that a server is off, and leaves it in the queue.
     pub fn enqueue_fence(&mut self, at: ServerId, fenced: ServerId) {
         let token = Token(self.number());
+        self.asked.insert(token, Asker::Operator);
         let request = Request::Fence(fenced);
         self.queue.push_back((at, Event::Requested { token, request, at: WallTime(0) }));
     }
