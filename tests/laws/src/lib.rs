@@ -7,6 +7,7 @@
 //! What doesn't belong here: how a world moves (`tests/sim`, `tests/model`), and real processes (`tests`).
 
 mod assertions;
+pub mod command_line;
 pub mod evidence;
 mod inspect;
 mod laws;

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use heirloom_laws::command_line::{self, Words, asks_for_help};
 use heirloom_laws::evidence;
 use heirloom_model::{Found, Limits, Rules, page, run_all, search, walk, worlds};
 use heirloom_proto::mutants::Mutant;
@@ -17,7 +18,8 @@ const USAGE: &str =
   --minutes M    and for no longer than M minutes (default 20)
   --walk S       walk through each large world for S seconds (default 60)
   --mutant NAME  with this fault planted (see docs/mutants.md)
-  --write        write what came of it to docs/evidence/model.md";
+  --write        write what came of it to docs/evidence/model.md
+ends with 0 where no law broke and all was seen that should be, else 1, and 2 where this is not understood";
 
 struct Wanted {
     quick: bool,
@@ -29,9 +31,16 @@ struct Wanted {
 }
 
 fn main() -> io::Result<ExitCode> {
-    let Some(wanted) = parse(std::env::args().skip(1)) else {
-        writeln!(io::stderr(), "{USAGE}")?;
-        return Ok(ExitCode::from(2));
+    if asks_for_help(std::env::args().skip(1)) {
+        writeln!(io::stdout(), "{USAGE}")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let wanted = match Words::new(std::env::args().skip(1)).read_by(parse) {
+        Ok(wanted) if wanted.quick && wanted.world.is_some() => {
+            return Ok(command_line::refuse("heirloom-model", "--quick or --world, not both", USAGE));
+        }
+        Ok(wanted) => wanted,
+        Err(why) => return Ok(command_line::refuse("heirloom-model", &why, USAGE)),
     };
     let walks = worlds::walks();
     let (searched, walked): (Vec<Rules>, Vec<Rules>) = match &wanted.world {
@@ -64,7 +73,7 @@ fn main() -> io::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn parse(mut words: impl Iterator<Item = String>) -> Option<Wanted> {
+fn parse(words: &mut Words<impl Iterator<Item = String>>) -> Option<Wanted> {
     let limits = Limits { states_max: 20_000_000, time_max: Duration::from_secs(1200) };
     let walk = Duration::from_secs(60);
     let mut wanted = Wanted { quick: false, world: None, limits, walk, mutant: None, write: false };
@@ -73,10 +82,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Wanted> {
             "--quick" => wanted.quick = true,
             "--world" => wanted.world = Some(worlds::named(&words.next()?)?),
             "--states" => wanted.limits.states_max = words.next()?.parse().ok()?,
-            "--minutes" => {
-                let minutes: f64 = words.next()?.parse().ok().filter(|minutes| *minutes >= 0.0)?;
-                wanted.limits.time_max = Duration::from_secs_f64(minutes * 60.0);
-            }
+            "--minutes" => wanted.limits.time_max = command_line::minutes(&words.next()?)?,
             "--walk" => wanted.walk = Duration::from_secs(words.next()?.parse().ok()?),
             "--mutant" => {
                 let name = words.next()?;

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use heirloom_laws::command_line::{self, Words, asks_for_help};
 use heirloom_proto::mutants::Mutant;
 
 use super::record::{line, recorded, write_record};
@@ -27,7 +28,7 @@ struct Wanted {
     limit: Duration,
 }
 
-fn parse(mut words: impl Iterator<Item = String>) -> Option<Wanted> {
+fn parse(words: &mut Words<impl Iterator<Item = String>>) -> Option<Wanted> {
     let mut wanted = Wanted {
         named: None,
         none: false,
@@ -43,10 +44,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Wanted> {
                 wanted.named = Some(*Mutant::ALL.iter().find(|mutant| mutant.name() == name)?);
             }
             "--seeds" => wanted.seeds = words.next()?.parse().ok()?,
-            "--minutes" => {
-                let minutes: f64 = words.next()?.parse().ok()?;
-                wanted.limit = Duration::try_from_secs_f64(minutes * 60.0).ok()?;
-            }
+            "--minutes" => wanted.limit = command_line::minutes(&words.next()?)?,
             "--none" => wanted.none = true,
             "--write" => wanted.write = true,
             "--replay" => wanted.replay = true,
@@ -60,9 +58,14 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Wanted> {
 ///
 /// **Errors:** of writing.
 pub fn command(out: &mut impl Write, words: impl Iterator<Item = String>) -> io::Result<ExitCode> {
-    let Some(wanted) = parse(words) else {
-        writeln!(io::stderr(), "{USAGE}")?;
-        return Ok(ExitCode::from(2));
+    let words: Vec<String> = words.collect();
+    if asks_for_help(words.iter().cloned()) {
+        writeln!(out, "{USAGE}")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let wanted = match Words::new(words.into_iter()).read_by(parse) {
+        Ok(wanted) => wanted,
+        Err(why) => return Ok(command_line::refuse("heirloom-sim mutants", &why, USAGE)),
     };
     let limit = Some(wanted.limit);
     if wanted.none {
