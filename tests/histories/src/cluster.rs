@@ -79,7 +79,7 @@ impl Cluster {
         if process.is_some() {
             return Ok(());
         }
-        let log = File::options().create(true).append(true).open(self.folder.join(format!("log-{id}")));
+        let log = File::options().create(true).append(true).open(self.log(id));
         let log = log.map_err(|error| format!("no log: {error}"))?;
         let mut command = self.network.command(id, self.executable.path());
         command.args(["serve", "--id", &id.to_string(), "--cluster", &self.list, "--data-dir"]);
@@ -98,6 +98,10 @@ impl Cluster {
 
     pub(crate) fn data_dir(&self, id: usize) -> PathBuf {
         self.folder.join(format!("data-{id}"))
+    }
+
+    fn log(&self, id: usize) -> PathBuf {
+        self.folder.join(format!("log-{id}"))
     }
 
     fn control(&self, id: usize) -> PathBuf {
@@ -158,6 +162,20 @@ impl Cluster {
     pub(crate) fn take_death(&self) -> Option<(usize, String)> {
         (0..self.servers()).for_each(|id| self.watch(id));
         self.deaths.lock().expect("nobody panicked").pop_front()
+    }
+
+    /// Waits until one has ended by itself: how, with the end of its log.
+    pub(crate) async fn a_death(&self) -> String {
+        loop {
+            if let Some((id, how)) = self.take_death() {
+                let log = std::fs::read_to_string(self.log(id)).unwrap_or_default();
+                return format!(
+                    "server {id} ended by itself, {how}: {}",
+                    log.lines().last().unwrap_or("without a word")
+                );
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// What all servers say of themselves; asked at once.

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -46,7 +47,8 @@ pub fn obstacle() -> Option<String> {
 }
 
 fn ip(args: &[&str]) -> Result<(), String> {
-    match Command::new("ip").args(args).output() {
+    // In a group of its own, as in `Network::command`: half a network could not be cleared away.
+    match Command::new("ip").args(args).process_group(0).output() {
         Err(error) => Err(format!("`ip` does not run: {error}")),
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(format!("ip {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim())),
@@ -59,17 +61,21 @@ impl Network {
         Self::Loopback { servers }
     }
 
-    /// Makes the namespaces and the router.
+    /// A namespace for each server, still to be made.
+    pub fn namespaces(servers: usize) -> Self {
+        let name = format!("hh-{}-{}", std::process::id(), NETWORKS.fetch_add(1, Ordering::Relaxed));
+        Self::Namespaces { name, servers, cuts: Mutex::default() }
+    }
+
+    /// Makes the namespaces and the router; nothing on loopback. What stands, also after a failure, goes with `self`.
     ///
     /// **Errors:** what `ip` said.
-    pub fn namespaces(servers: usize) -> Result<Self, String> {
-        let name = format!("hh-{}-{}", std::process::id(), NETWORKS.fetch_add(1, Ordering::Relaxed));
+    pub(crate) fn make(&self) -> Result<(), String> {
+        let Self::Namespaces { name, servers, .. } = self else { return Ok(()) };
         let router = format!("{name}-r");
-        // Made first, so that a failure below clears away what stands by then.
-        let network = Self::Namespaces { name, servers, cuts: Mutex::default() };
         ip(&["netns", "add", &router])?;
-        for place in 0..=servers {
-            let space = network.space(place);
+        for place in 0..=*servers {
+            let space = self.space(place);
             let (port, here, there) = (format!("port{place}"), format!("10.77.{place}.1"), address(place));
             ip(&["netns", "add", &space])?;
             ip(&["link", "add", &port, "netns", &router, "type", "veth", "peer", "name", "eth0", "netns", &space])?;
@@ -80,8 +86,7 @@ impl Network {
             ip(&["-n", &space, "link", "set", "lo", "up"])?;
             ip(&["-n", &space, "route", "add", "default", "via", &here])?;
         }
-        ip(&["netns", "exec", &router, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])?;
-        Ok(network)
+        ip(&["netns", "exec", &router, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])
     }
 
     /// Whether hosts can be cut off from one another.
@@ -121,14 +126,17 @@ impl Network {
 
     /// A command that runs at a place. Its process is the one that is started: `ip` replaces itself.
     pub fn command(&self, place: Place, program: &std::path::Path) -> Command {
-        match self {
+        let mut command = match self {
             Self::Loopback { .. } => Command::new(program),
             Self::Namespaces { .. } => {
                 let mut command = Command::new("ip");
                 command.args(["netns", "exec", &self.space(place)]).arg(program);
                 command
             }
-        }
+        };
+        // The Ctrl-C of a terminal is for the run, which ends its servers itself.
+        command.process_group(0);
+        command
     }
 
     /// Moves the calling thread, and the sockets that it will open, to a place.

@@ -23,6 +23,7 @@ mod hosts;
 mod record;
 mod run;
 mod shrink;
+mod stop;
 mod summary;
 
 pub use check::{Judged, Violation, judge};

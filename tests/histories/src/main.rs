@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use heirloom_histories::disk::SteeredFiles;
 use heirloom_histories::{Executable, FaultSet, Network, Options, Shape, judge, obstacle, read_lines, run};
-use heirloom_laws::evidence;
+use heirloom_laws::{command_line, evidence};
 use heirloom_server::settings::ServeFlags;
 use heirloom_server::{Failure, listen};
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,10 +29,11 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start servers, hurt them while clients work, and judge what the clients saw. Exit code 1 where a law is broken, or
-    /// where too little happened.
+    /// Start servers, hurt them while clients work, and judge what the clients saw. Exit code 1 where a law is broken,
+    /// where too little happened, or where it was interrupted; 2 where it could not be begun.
     Run(RunFlags),
-    /// Judge a history: JSON lines with client, op, key, value, expected, start_ns, end_ns and result.
+    /// Judge a history: JSON lines with client, op, key, value, expected, start_ns, end_ns and result. Exit code 1 where
+    /// a law is broken, 2 where it is no history.
     Check {
         /// The history.
         file: PathBuf,
@@ -60,8 +61,8 @@ struct RunFlags {
     #[arg(long)]
     witness: bool,
     /// How long, at least.
-    #[arg(long, default_value_t = 1.0)]
-    minutes: f64,
+    #[arg(long, default_value = "1", allow_negative_numbers = true, value_parser = minutes)]
+    minutes: Duration,
     /// Faults and calls are drawn from it.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -72,16 +73,16 @@ struct RunFlags {
     #[arg(long, value_enum, default_value_t = Where::Auto)]
     network: Where,
     /// How many clients use the library.
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..))]
     clients: u64,
     /// How many clients use the command line.
     #[arg(long, default_value_t = 1)]
     commands: u64,
     /// How many keys are in use at a time.
-    #[arg(long, default_value_t = 24)]
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..))]
     keys: u64,
     /// How many operations a second all clients make together while all is well.
-    #[arg(long, default_value_t = 600)]
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
     rate: u64,
     /// With fewer failovers the run fails, for it shows nothing.
     #[arg(long, default_value_t = 3)]
@@ -122,12 +123,16 @@ fn main() -> ExitCode {
     }
 }
 
+fn minutes(word: &str) -> Result<Duration, String> {
+    command_line::minutes(word).ok_or_else(|| "give the minutes as a number, such as 1 or 0.5".to_owned())
+}
+
 fn begin(flags: RunFlags) -> Result<(String, bool), String> {
     let shape = Shape { data: flags.servers, witnesses: usize::from(flags.witness) };
     let servers = shape.data + shape.witnesses;
     let network = match (flags.network, obstacle()) {
         (Where::Namespaces, Some(why)) => return Err(why),
-        (Where::Namespaces | Where::Auto, None) => Network::namespaces(servers)?,
+        (Where::Namespaces | Where::Auto, None) => Network::namespaces(servers),
         (Where::Auto, Some(why)) => {
             say(&format!("no partitions: {why}\n"));
             Network::loopback(servers)
@@ -141,7 +146,7 @@ fn begin(flags: RunFlags) -> Result<(String, bool), String> {
         network: Arc::new(network),
         executable: flags.heirloom.map_or(Executable::Own(own), Executable::Shipped),
         seed: flags.seed,
-        time: Duration::try_from_secs_f64(flags.minutes * 60.0).map_err(|error| error.to_string())?,
+        time: flags.minutes,
         faults: flags.faults,
         workers: flags.clients,
         commands: flags.commands,

@@ -5,7 +5,6 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::check::judge;
 use crate::clients::{Clients, Plan};
@@ -14,6 +13,7 @@ use crate::faults::{FaultSet, Injector};
 use crate::finale;
 use crate::hosts::Network;
 use crate::record::{Record, write_lines};
+use crate::stop::Stop;
 use crate::summary::Report;
 
 /// What to run.
@@ -55,15 +55,18 @@ pub struct Options {
 pub fn run(options: Options) -> Result<Report, String> {
     // A thread of its own, for it moves to another network.
     let driver = std::thread::spawn(move || {
-        options.network.enter(options.network.outside())?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| format!("no runtime to be had: {error}"))?;
-        runtime.block_on(Box::pin(drive(options)))
+        // From the first on, for a signal that nobody waits for ends the driver and leaves servers and namespaces behind.
+        let stop = runtime.block_on(async { Stop::heard() })?;
+        options.network.make()?;
+        options.network.enter(options.network.outside())?;
+        runtime.block_on(Box::pin(drive(options, stop)))
     });
     driver.join().unwrap_or_else(|_| Err("the driver panicked".to_owned()))
 }
 
-async fn drive(options: Options) -> Result<Report, String> {
+async fn drive(options: Options, mut stop: Stop) -> Result<Report, String> {
     if let Some(out) = &options.out {
         // Before servers are hurt for minutes.
         write(&[], out)?;
@@ -80,7 +83,11 @@ async fn drive(options: Options) -> Result<Report, String> {
     for id in 0..cluster.servers() {
         cluster.start(id)?;
     }
-    injector.whole("at the start").await?;
+    tokio::select! {
+        whole = injector.whole("at the start") => whole?,
+        death = cluster.a_death() => return Err(death),
+        told = stop.told() => return Err(format!("{told} before the cluster was whole: nothing is judged")),
+    }
     let plan = Plan {
         seed: options.seed,
         workers: options.workers,
@@ -90,18 +97,25 @@ async fn drive(options: Options) -> Result<Report, String> {
     };
     let clients = Clients::start(&options.network, &cluster.addresses, &plan, begun);
     let mut failures = Vec::new();
-    failures.extend(hurt(&mut injector, options.time).await.err());
-    injector.mend_all()?;
-    if failures.is_empty() {
-        failures.extend(injector.whole("when all was mended").await.err());
-    }
-    let stopped = tokio::task::spawn_blocking(move || clients.stop()).await;
-    let (mut history, troubles) = stopped.map_err(|error| error.to_string())?;
-    failures.extend(troubles);
-    let end = finale::settle(&cluster).await.map_err(|what| failures.push(what)).ok();
-    if end.is_some() {
-        failures.extend(finale::read_all(&cluster, begun, &mut history).await.err());
-    }
+    failures.extend(hurt(&mut injector, options.time, &mut stop).await.err());
+    let closing = async {
+        injector.mend_all()?;
+        if failures.is_empty() {
+            failures.extend(injector.whole("when all was mended").await.err());
+        }
+        let stopped = tokio::task::spawn_blocking(move || clients.stop()).await;
+        let (mut history, troubles) = stopped.map_err(|error| error.to_string())?;
+        failures.extend(troubles);
+        let end = finale::settle(&cluster).await.map_err(|what| failures.push(what)).ok();
+        if end.is_some() {
+            failures.extend(finale::read_all(&cluster, begun, &mut history).await.err());
+        }
+        Ok::<_, String>((history, end))
+    };
+    let (history, end) = tokio::select! {
+        closed = closing => closed?,
+        told = stop.told() => return Err(format!("{told} while the run was closed: nothing is judged")),
+    };
     let deaths = std::iter::from_fn(|| cluster.take_death());
     failures.extend(deaths.map(|(id, how)| format!("server {id} ended by itself: {how}")));
     let unwritten = options.out.as_ref().and_then(|out| write(&history, out).err());
@@ -125,16 +139,13 @@ async fn drive(options: Options) -> Result<Report, String> {
     Ok(report)
 }
 
-/// Faults, until the time is over and each had its turn, or a person has seen enough.
-async fn hurt(injector: &mut Injector, time: Duration) -> Result<(), String> {
+/// Faults, until the time is over and each had its turn, or somebody has seen enough.
+async fn hurt(injector: &mut Injector, time: Duration, stop: &mut Stop) -> Result<(), String> {
     let begun = Instant::now();
-    let mut interrupted = Box::pin(tokio::signal::ctrl_c());
-    let mut terminated = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     while begun.elapsed() < time || !injector.had_all() {
         tokio::select! {
             round = injector.round() => round?,
-            _ = &mut interrupted => return Err("interrupted".to_owned()),
-            _ = terminated.recv() => return Err("terminated".to_owned()),
+            told = stop.told() => return Err(told),
         }
     }
     Ok(())
