@@ -35,7 +35,8 @@ impl Primary {
             Some(heirloom_proto::VoterKind::Data) => {}
         }
         if self.hand_over.is_some() || self.frozen || !self.serves() {
-            return refuse(out, "the members are changing just now: try again");
+            // The members are changing: that passes, so whoever asked waits for it as for a primary.
+            return out.respond(token, Err(Refusal::NotPrimary { primary: None }));
         }
         let run = self.others().find(|(member, copy)| member.server == target && copy.is(*member) && copy.works());
         let Some(run) = run.and_then(|(_, copy)| copy.peer).map(|peer| peer.run) else {

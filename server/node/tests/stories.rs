@@ -398,3 +398,16 @@ fn what_a_server_waits_for_names_the_server_that_is_missing() {
     let waits_for = world.status(id(1)).waits_for.unwrap_or_default();
     assert!(waits_for.contains("server 0, which holds newer writes"), "{waits_for}");
 }
+
+#[test]
+fn a_hand_over_asked_for_while_the_members_change_is_no_answer_about_the_target() {
+    let mut world = World::started(3, 0);
+    world.run_until("it holds a lease", |world| world.status(id(0)).lease.is_some());
+    world.kill(id(1));
+    while world.status(id(0)).lease.is_some() {
+        assert!(world.one(), "it never proposes to go on without server 1");
+    }
+    world.pause(id(2));
+    let token = world.ask(id(0), Request::Promote(id(2)));
+    assert_eq!(world.answer(token), Some(&Err(Refusal::NotPrimary { primary: None })));
+}
