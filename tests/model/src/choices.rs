@@ -16,6 +16,7 @@ pub(crate) enum Choice {
     Empty(u8),
     LoseRegister(u8),
     Write { at: u8, sequence: u8 },
+    NoOp(u8),
     Read(u8),
     HandOver { at: u8, target: u8 },
     Cut(u8),
@@ -74,6 +75,9 @@ impl Universe {
             }
             if left.retries > 0 {
                 choices.extend((1..=state.history.written).map(|sequence| Choice::Write { at: server, sequence }));
+            }
+            if left.no_ops > 0 {
+                choices.push(Choice::NoOp(server));
             }
             if left.reads > 0 {
                 choices.push(Choice::Read(server));

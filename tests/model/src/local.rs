@@ -6,8 +6,8 @@ use std::panic::AssertUnwindSafe;
 use heirloom_laws::{Asker, Observed, listen};
 use heirloom_node::Node;
 use heirloom_proto::{
-    Action, Birth, Cause, ChainHash, Durable, Event, Identity, LogIndex, Member, Peer, Position, Record, Register,
-    Request, RunId, ServerId, StoreId, Ticket, Time, Token, WallTime,
+    Action, Birth, Cause, ChainHash, Durable, Event, Identity, LogIndex, Member, Mutant, Peer, Position, Record,
+    Register, Request, RunId, ServerId, StoreId, Ticket, Time, Token, WallTime, planted,
 };
 
 use crate::rules::Rules;
@@ -303,7 +303,8 @@ impl Disk {
             }
             Record::Register(register) => {
                 if let Some(before) = &self.durable.register {
-                    assert!(register.promised >= before.promised, "a promise is taken back");
+                    let forgets = planted(Mutant::StaleRegisterAfterRestart);
+                    assert!(register.promised >= before.promised || forgets, "a promise is taken back");
                     assert!(register.accepted_epoch() >= before.accepted_epoch(), "a vote is taken back");
                 }
                 self.durable.register = Some(register);

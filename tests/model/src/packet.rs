@@ -17,7 +17,7 @@ pub(crate) enum Packet {
         at: Peer,
         peer: Peer,
     },
-    /// After a cut a stream stands again, with hands shaken.
+    /// A stream stands, with hands shaken: to a run that has begun, or again after a cut.
     Mend {
         at: Peer,
         peer: Peer,
@@ -62,6 +62,15 @@ impl Packet {
             Self::Break { at, .. } | Self::Mend { at, .. } => at.server,
             Self::Probe { server, .. } => *server,
             Self::Probed { asker, .. } => asker.server,
+        }
+    }
+
+    /// Both servers that it concerns.
+    pub(crate) fn ends(&self) -> [ServerId; 2] {
+        match self {
+            Self::Message { from, to, .. } => [from.server, *to],
+            Self::Break { at, peer } | Self::Mend { at, peer } => [at.server, peer.server],
+            Self::Probe { asker, server, .. } | Self::Probed { asker, server, .. } => [asker.server, *server],
         }
     }
 

@@ -11,8 +11,10 @@ pub(crate) const HEARTBEAT: Duration = Duration::from_millis(50);
 pub(crate) const SUSPICION: Duration = Duration::from_millis(100);
 /// Two jumps are more than a lease, with drift and all; one is less.
 pub(crate) const LEASE: Duration = Duration::from_millis(100);
-/// By how much all clocks go on at once.
+/// By how much all clocks go on at once, where a world says nothing else.
 pub(crate) const JUMP: Duration = Duration::from_millis(60);
+/// A jump after which suspicion time and lease are over.
+pub(crate) const LONG_JUMP: Duration = Duration::from_millis(110);
 
 /// How often things may happen in one run of a world.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +31,8 @@ pub struct Budget {
     pub writes: u8,
     /// Changes asked for again, under the same name.
     pub retries: u8,
+    /// Changes asked for that find nothing to change.
+    pub no_ops: u8,
     /// Linearizable reads asked for.
     pub reads: u8,
     /// Planned hand-overs asked for.
@@ -39,15 +43,47 @@ pub struct Budget {
     pub jumps: u8,
 }
 
-/// How a world begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Beginning {
-    /// All servers are members, and one leads.
-    Whole,
-    /// The last data server was put out of the view and is down: it comes back as a learner.
-    Learner,
-    /// As [`Self::Whole`], and the last server is down, out of the view or not: a quorum lives.
-    OneDown,
+/// How a world begins: all servers are members and server 0 leads, and then this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beginning {
+    /// In a few words.
+    pub words: &'static str,
+    /// What happens, one after another.
+    pub steps: &'static [Ahead],
+}
+
+/// One step on the way to where a search begins. Where it says that all goes on, messages arrive in order, and time passes
+/// where there is none; what is on its way at the end of the step is so still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ahead {
+    /// The process of this server ends.
+    Down(u8),
+    /// A run of it begins.
+    Up(u8),
+    /// Its directory is emptied.
+    Emptied(u8),
+    /// Its register is lost.
+    RegisterLost(u8),
+    /// Its streams break, and nothing passes between it and the others any more before the search begins.
+    CutOff(u8),
+    /// All goes on until somebody leads and commits a view without this server.
+    Out(u8),
+    /// All goes on until somebody leads and commits a view with this server.
+    In(u8),
+    /// All goes on until this server leads, whether it may commit yet or not.
+    Leads(u8),
+    /// All goes on until this server has derived a view, which is not chosen yet.
+    Proposes(u8),
+    /// All goes on until nothing is on its way.
+    Quiet,
+    /// All that is on its way to this server arrives.
+    Reaches(u8),
+    /// A change is asked for where somebody leads.
+    Asked,
+    /// The clocks go on to the next deadline of this server, and it comes.
+    Tick(u8),
+    /// The clocks go on to everybody's next deadline, all come, and all goes on until nothing is on its way.
+    Beat,
 }
 
 /// One small world.
@@ -63,10 +99,16 @@ pub struct Rules {
     pub budget: Budget,
     /// The highest round of an epoch above that of the beginning; what lies behind it is not looked at.
     pub rounds: u64,
-    /// How many questions a run asks, at most; what lies behind it is not looked at.
+    /// How many questions a run sends, at most; further ones are lost.
     pub asks: u64,
-    /// How many probes a run sends, at most; what lies behind it is not looked at.
+    /// How many probes a run sends, at most; further ones never come back.
     pub probes: u64,
+    /// How many questions, and how many probes, of a run are lost by that; what lies behind it is not looked at.
+    pub unsent: u64,
+    /// By how much all clocks go on at once.
+    pub jump: Duration,
+    /// Whether a handshake takes its time; else a run that begins has met at once all who live.
+    pub late_handshakes: bool,
     /// Whether a write of the disk takes its time; else it is durable at once.
     pub slow_disks: bool,
     /// Whether a probe ever comes back; else nothing is ever proven, as behind a firewall.
@@ -92,7 +134,11 @@ pub enum Sight {
     AServerWasDeposed,
     AStoreWasGivenUp,
     ARetryWasAnswered,
+    AVoterRememberedAgain,
 }
+
+/// Nothing happens before the search begins.
+pub(crate) const WHOLE: Beginning = Beginning { words: "whole", steps: &[] };
 
 impl Rules {
     pub(crate) fn new(name: &'static str, data: usize, witnesses: usize) -> Self {
@@ -102,11 +148,14 @@ impl Rules {
         Self {
             name,
             constants,
-            beginning: Beginning::Whole,
+            beginning: WHOLE,
             budget: Budget::default(),
             rounds: 1,
             asks: 1,
             probes: 1,
+            unsent: 1,
+            jump: JUMP,
+            late_handshakes: false,
             slow_disks: false,
             proofs: true,
             commit_kept: false,

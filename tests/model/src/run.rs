@@ -4,9 +4,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use heirloom_proto::mutants::{Mutant, plant};
+use heirloom_proto::mutants::Mutant;
 
-use crate::rules::Rules;
 use crate::search::Found;
 
 /// What a search may cost.
@@ -16,27 +15,32 @@ pub struct Limits {
     pub states_max: usize,
     /// How long it goes on, at most.
     pub time_max: Duration,
+    /// Which states are looked at first.
+    pub order: Order,
+    /// A fault that is planted once the cluster is whole.
+    pub fault: Option<Mutant>,
 }
 
-/// Searches these worlds, with a fault planted in their nodes or with none; each is told as soon as it is done.
-pub fn run_all(
-    worlds: &[Rules],
-    mutant: Option<Mutant>,
-    search: impl Fn(Rules) -> Found + Sync,
-    done: impl Fn(&Found) + Sync,
-) -> Vec<Found> {
+/// Which of the states that wait is looked at first. A search that comes to its end has looked at all in any order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Those with most on its way: they show all that others with the same servers could, which are not looked at then.
+    MostOnItsWay,
+    /// Those that are fewest steps from the beginning: a fault is met soon.
+    FewestSteps,
+}
+
+/// Looks at all of these, as many at a time as the machine has cores; each is told as soon as it is done.
+pub fn run_all<T: Sync>(all: &[T], look: impl Fn(&T) -> Found + Sync, done: impl Fn(&T, &Found) + Sync) -> Vec<Found> {
     let next = AtomicUsize::new(0);
     let found: Mutex<Vec<(usize, Found)>> = Mutex::default();
-    let work = || {
-        let _planted = mutant.map(plant);
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some(rules) = worlds.get(number) else { return };
-            let one = search(rules.clone());
-            let mut found = found.lock().expect("no thread panics while it notes");
-            done(&one);
-            found.push((number, one));
-        }
+    let work = || loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        let Some(it) = all.get(number) else { return };
+        let one = look(it);
+        let mut found = found.lock().expect("no thread panics while it notes");
+        done(it, &one);
+        found.push((number, one));
     };
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {

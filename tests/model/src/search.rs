@@ -12,7 +12,7 @@ use crate::choices::Choice;
 use crate::intern::ByFingerprint;
 use crate::packet::Packet;
 use crate::rules::{Rules, Sight};
-use crate::run::Limits;
+use crate::run::{Limits, Order};
 use crate::state::State;
 use crate::world::Universe;
 
@@ -103,15 +103,14 @@ pub fn search(rules: Rules, limits: Limits) -> Found {
     let begun = Instant::now();
     let mut universe = Universe::new(rules);
     let mut found = Found::nothing(universe.rules.clone());
-    let beginning = match universe.beginning() {
-        Ok(beginning) => beginning,
+    let (beginning, _planted) = match universe.beginning(limits.fault) {
+        Ok(begun) => begun,
         Err(violation) => return found.broken_at_the_beginning(violation),
     };
     let mut known = Known::default();
     let mut ways: Vec<(u32, Choice)> = vec![(NONE, Choice::Jump)];
     known.insert(&beginning);
-    // Those with most on its way first: they show all that others with the same servers could.
-    let mut waiting = BinaryHeap::from([Waiting { on_its_way: 0, number: 0, depth: 0, state: beginning.clone() }]);
+    let mut waiting = BinaryHeap::from([Waiting { first: 0, number: 0, depth: 0, state: beginning.clone() }]);
     'search: while let Some(Waiting { number, depth, state, .. }) = waiting.pop() {
         if known.has_better(&state) {
             continue;
@@ -126,8 +125,11 @@ pub fn search(rules: Rules, limits: Limits) -> Found {
                     if known.insert(&next) {
                         let next_number = u32::try_from(ways.len()).expect("memory ends before");
                         ways.push((number, choice));
-                        let on_its_way = next.network.len();
-                        waiting.push(Waiting { on_its_way, number: next_number, depth: depth + 1, state: next });
+                        let first = match limits.order {
+                            Order::MostOnItsWay => next.network.len(),
+                            Order::FewestSteps => usize::MAX - depth,
+                        };
+                        waiting.push(Waiting { first, number: next_number, depth: depth + 1, state: next });
                     }
                 }
                 Err(violation) => {
@@ -182,7 +184,7 @@ fn is_part(part: &[u32], whole: &[u32]) -> bool {
 
 #[derive(Debug)]
 struct Waiting {
-    on_its_way: usize,
+    first: usize,
     number: u32,
     depth: usize,
     state: State,
@@ -204,7 +206,7 @@ impl PartialOrd for Waiting {
 
 impl Ord for Waiting {
     fn cmp(&self, other: &Self) -> Ordering {
-        (self.on_its_way, Reverse(self.number)).cmp(&(other.on_its_way, Reverse(other.number)))
+        (self.first, Reverse(self.number)).cmp(&(other.first, Reverse(other.number)))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use heirloom_laws::{Inspect, Laws, Violation};
-use heirloom_proto::{Action, Cause, Message, Note, Peer, Response, ServerId, Time};
+use heirloom_proto::{Action, Cause, Message, Note, Peer, Record, Response, ServerId, Standing, Time};
 
 use crate::intern::fingerprint;
 use crate::local::{Input, Local};
@@ -124,8 +124,9 @@ impl Universe {
             for action in &substep.actions {
                 let sent = from.and_then(|from| Packet::of(from, action));
                 let sent = sent.filter(|sent| self.rules.proofs || !matches!(sent, Packet::Probe { .. }));
-                beyond |= sent.as_ref().is_some_and(|sent| self.asks_too_much(sent));
-                sends.extend(sent.map(|packet| self.packets.number(packet)));
+                let lost = sent.as_ref().map_or(0, |sent| self.asks_too_much(sent));
+                beyond |= lost > self.rules.unsent;
+                sends.extend(sent.filter(|_| lost == 0).map(|packet| self.packets.number(packet)));
                 self.look(&substep.seen, action);
             }
             substeps.push((self.locals.number(substep.seen), substep.actions));
@@ -145,17 +146,19 @@ impl Universe {
         taken
     }
 
-    /// Whether this is one question or probe more than is looked at.
-    pub(crate) fn asks_too_much(&self, packet: &Packet) -> bool {
+    /// By how much this is one question or probe more than is looked at; zero where it is none.
+    pub(crate) fn asks_too_much(&self, packet: &Packet) -> u64 {
+        if !self.begun {
+            return 0;
+        }
         let before = |run| self.asked_before.get(&run).copied().unwrap_or((run.0, 0));
-        self.begun
-            && match packet {
-                Packet::Message { from, message: Message::Question { ask }, .. } => {
-                    *ask > before(from.run).0.max(from.run.0) + self.rules.asks
-                }
-                Packet::Probe { asker, probe, .. } => *probe > before(asker.run).1 + self.rules.probes,
-                Packet::Message { .. } | Packet::Break { .. } | Packet::Mend { .. } | Packet::Probed { .. } => false,
+        match packet {
+            Packet::Message { from, message: Message::Question { ask }, .. } => {
+                ask.saturating_sub(before(from.run).0.max(from.run.0) + self.rules.asks)
             }
+            Packet::Probe { asker, probe, .. } => probe.saturating_sub(before(asker.run).1 + self.rules.probes),
+            Packet::Message { .. } | Packet::Break { .. } | Packet::Mend { .. } | Packet::Probed { .. } => 0,
+        }
     }
 
     /// Notices what the search reaches.
@@ -184,6 +187,10 @@ impl Universe {
             }
             Action::Tell(Note::RolledBack { .. }) => &[Sight::ATailWasRolledBack],
             Action::Tell(Note::ProvenDead { .. }) => &[Sight::ADeathWasProven],
+            Action::Persist { record: Record::Register(register), .. } => {
+                let forgot = seen.node().and_then(Inspect::votes).is_some_and(|r| r.standing == Standing::Amnesiac);
+                if forgot && register.standing == Standing::Intact { &[Sight::AVoterRememberedAgain] } else { &[] }
+            }
             Action::Halt(Cause::Deposed) => &[Sight::AServerWasDeposed],
             Action::Halt(Cause::Irreconcilable { .. }) => &[Sight::AStoreWasGivenUp],
             _ => &[],

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::rules::{Beginning, Rules};
+use heirloom_proto::Constants;
+
+use crate::rules::{JUMP, Rules};
 use crate::search::Found;
 
 /// The page `docs/evidence/model.md`, of a command with these words.
@@ -38,16 +40,12 @@ pub fn page(words: &str, searched: &[Found], walked: &[Found]) -> String {
 
 fn row(page: &mut String, found: &Found) {
     let rules = &found.rules;
-    let begins = match rules.beginning {
-        Beginning::Whole => "whole",
-        Beginning::Learner => "the last data server down and out of the view",
-        Beginning::OneDown => "the last server down",
-    };
     let _ = writeln!(
         page,
-        "| `{}` | {} | {begins} | {} | {} | {} | {} | {} | {:.0} |",
+        "| `{}` | {} | {} | {} | {} | {} | {} | {} | {:.0} |",
         rules.name,
         rules.cluster(),
+        rules.beginning.words,
         bounds(rules),
         found.states,
         found.steps,
@@ -67,6 +65,7 @@ pub(crate) fn bounds(rules: &Rules) -> String {
         (budget.registers_lost, "lost register", "lost registers"),
         (budget.writes, "write", "writes"),
         (budget.retries, "retry", "retries"),
+        (budget.no_ops, "change of nothing", "changes of nothing"),
         (budget.reads, "read", "reads"),
         (budget.hand_overs, "hand-over", "hand-overs"),
         (budget.cuts, "cut", "cuts"),
@@ -75,12 +74,23 @@ pub(crate) fn bounds(rules: &Rules) -> String {
     let mut words: Vec<String> = counts
         .into_iter()
         .filter(|(count, ..)| *count > 0)
-        .map(|(count, one, more)| format!("{count} {}", if count == 1 { one } else { more }))
+        .map(|(count, one, more)| counted(u64::from(count), one, more))
         .collect();
-    words.push(format!("{} more rounds", rules.rounds));
-    words.push(format!("{} questions and {} probes a run", rules.asks, if rules.proofs { rules.probes } else { 0 }));
+    words.push(counted(rules.rounds, "more round", "more rounds"));
+    let asks = counted(rules.asks, "question", "questions");
+    let probes = counted(if rules.proofs { rules.probes } else { 0 }, "probe", "probes");
+    let unsent = if rules.unsent == 0 { String::new() } else { format!(", {} more lost", rules.unsent) };
+    words.push(format!("{asks} and {probes} a run{unsent}"));
+    words.extend((rules.jump != JUMP).then(|| "long jumps".to_owned()));
+    words.extend(rules.late_handshakes.then(|| "late handshakes".to_owned()));
     words.extend(rules.slow_disks.then(|| "slow disks".to_owned()));
     words.extend(rules.commit_kept.then(|| "commit index kept".to_owned()));
+    let loose = rules.constants.min_copies < Constants::min_copies_default(rules.constants.data_servers().count());
+    words.extend(loose.then(|| format!("min_copies {}", rules.constants.min_copies)));
     words.extend(rules.constants.lease.is_zero().then(|| "no leases".to_owned()));
     words.join(", ")
+}
+
+fn counted(count: u64, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
 }

@@ -23,8 +23,8 @@ pub fn walk(rules: &Rules, seed: u64, limits: Limits) -> Found {
         // What was met is remembered, but not for ever.
         let mut universe = Universe::new(rules.clone());
         universe.saturates = false;
-        let beginning = match universe.beginning() {
-            Ok(beginning) => beginning,
+        let (beginning, _planted) = match universe.beginning(limits.fault) {
+            Ok(begun) => begun,
             Err(violation) => return found.broken_at_the_beginning(violation),
         };
         while !universe.is_large() {

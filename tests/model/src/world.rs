@@ -11,7 +11,7 @@ use crate::choices::Choice;
 use crate::intern::{ByPlace, Interned};
 use crate::local::{Input, Local};
 use crate::packet::Packet;
-use crate::rules::{Budget, JUMP, Rules, Sight};
+use crate::rules::{Budget, Rules, Sight};
 use crate::state::{History, State};
 use crate::stepping::{Happens, Taken};
 
@@ -61,14 +61,22 @@ impl Universe {
         let servers: Vec<ServerId> = self.rules.constants.servers().collect();
         let locals = servers.into_iter().map(|server| self.locals.number(Local::blank(server))).collect();
         let laws = self.laws.number(Laws::new(self.rules.constants.min_copies));
-        let plenty = Budget { crashes: 1, starts: u8::MAX, ..Budget::default() };
+        const PLENTY: u8 = u8::MAX;
+        let plenty = Budget {
+            crashes: PLENTY,
+            starts: PLENTY,
+            emptied: PLENTY,
+            registers_lost: PLENTY,
+            writes: PLENTY,
+            cuts: PLENTY,
+            ..Budget::default()
+        };
         let now = Time(1_000_000_000);
         State { locals, network: Rc::default(), now, left: plenty, laws, history: History::default() }
     }
 
     /// From here on the bounds hold.
     pub(crate) fn begin(&mut self, state: &mut State) {
-        state.network = Rc::default();
         state.left = self.rules.budget;
         let promised = self.locals_of(state).filter_map(|local| local.node()?.register().map(|r| r.promised.round));
         self.round_max = promised.max().unwrap_or(0) + self.rules.rounds;
@@ -134,6 +142,13 @@ impl Universe {
                 self.put(&mut next, server, &Input::RegisterLost)?
             }
             Choice::Write { at, sequence } => self.write(&mut next, at, sequence)?,
+            Choice::NoOp(at) => {
+                next.left.no_ops -= 1;
+                let token = next.history.token();
+                let change = Change::Delete { key: Bytes::from_static(b"absent") };
+                let request = Request::Change { id: None, change };
+                self.put(&mut next, at, &Input::Ask { token, asker: Asker::Client, request })?
+            }
             Choice::Read(at) => {
                 next.left.reads -= 1;
                 let token = next.history.token();
@@ -150,7 +165,7 @@ impl Universe {
             Choice::Cut(server) => self.cut(&mut next, server),
             Choice::Jump => {
                 next.left.jumps -= 1;
-                next.now = next.now + JUMP;
+                next.now = next.now + self.rules.jump;
                 true
             }
         };
@@ -241,13 +256,20 @@ impl Universe {
         self.packets.number(Packet::Probed { asker, server, run, probe, dead })
     }
 
-    /// A run begins, and shakes hands with all who live. Reduction: at once; a handshake that comes late is a message
-    /// that comes late.
+    /// A run begins, and shakes hands with all who live: at once, or each end by itself in a world where that takes its
+    /// time.
     fn start(&mut self, next: &mut State, server: u8) -> Result<bool, Violation> {
         self.put(next, server, &Input::Start)?;
         let Some(peer) = self.local(next, server).peer() else { return Ok(true) };
         for other in (0..next.locals.len()).map(|other| u8::try_from(other).expect("few servers")) {
             let Some(met) = self.local(next, other).peer().filter(|_| other != server) else { continue };
+            if self.rules.late_handshakes {
+                for (at, peer) in [(peer, met), (met, peer)] {
+                    let packet = self.packets.number(Packet::Mend { at, peer });
+                    next.send(packet);
+                }
+                continue;
+            }
             self.put(next, server, &Input::Event(Event::PeerConnected { peer: met }))?;
             self.put(next, other, &Input::Event(Event::PeerConnected { peer }))?;
         }

@@ -2,23 +2,36 @@
 
 use std::time::Duration;
 
-use crate::rules::{Beginning, Budget, Rules, Sight};
+use crate::rules::{Ahead, Beginning, Budget, LONG_JUMP, Rules, Sight};
+use crate::sharp::sharp;
 
-const NONE: Budget = Budget {
+/// The last server of three is down, in the view or not.
+const ONE_DOWN: Beginning = begins("the last server down", &[Ahead::Down(2), Ahead::Quiet]);
+
+pub(crate) const NONE: Budget = Budget {
     crashes: 0,
     starts: 0,
     emptied: 0,
     registers_lost: 0,
     writes: 0,
     retries: 0,
+    no_ops: 0,
     reads: 0,
     hand_overs: 0,
     cuts: 0,
     jumps: 0,
 };
 
-const PROMOTED: &[Sight] = &[Sight::AServerWasPromoted];
-const PROMOTED_WHILE_WRITING: &[Sight] = &[
+pub(crate) const fn begins(words: &'static str, steps: &'static [Ahead]) -> Beginning {
+    Beginning { words, steps }
+}
+
+const LEARNER: &str = "the last data server down and out of the view";
+pub(crate) const TWO_LEARNER: Beginning = begins(LEARNER, &[Ahead::Down(1), Ahead::Out(1), Ahead::Quiet]);
+const THREE_LEARNER: Beginning = begins(LEARNER, &[Ahead::Down(2), Ahead::Out(2), Ahead::Quiet]);
+
+pub(crate) const PROMOTED: &[Sight] = &[Sight::AServerWasPromoted];
+pub(crate) const PROMOTED_WHILE_WRITING: &[Sight] = &[
     Sight::AWriteWasAnswered,
     Sight::AServerWasPromoted,
     Sight::APromotionInheritedPreparedEntries,
@@ -26,18 +39,40 @@ const PROMOTED_WHILE_WRITING: &[Sight] = &[
 ];
 
 /// Three data servers; nothing is ever proven, as behind a firewall.
-fn three(name: &'static str, budget: Budget, sights: &'static [Sight]) -> Rules {
+pub(crate) fn three(name: &'static str, budget: Budget, sights: &'static [Sight]) -> Rules {
     Rules { proofs: false, budget, sights, ..Rules::new(name, 3, 0) }
 }
 
 /// Two data servers and a witness; nothing is ever proven.
-fn witness(name: &'static str, budget: Budget, sights: &'static [Sight]) -> Rules {
+pub(crate) fn witness(name: &'static str, budget: Budget, sights: &'static [Sight]) -> Rules {
     Rules { proofs: false, budget, sights, ..Rules::new(name, 2, 1) }
 }
 
-/// Two data servers under the rule *survivors*.
-fn two(name: &'static str, budget: Budget, sights: &'static [Sight]) -> Rules {
-    Rules { budget, sights, ..Rules::new(name, 2, 0) }
+/// Two data servers under the rule *survivors*; a step that asks or probes once more than the bound is not looked at.
+pub(crate) fn two(name: &'static str, budget: Budget, sights: &'static [Sight]) -> Rules {
+    Rules { budget, sights, unsent: 0, ..Rules::new(name, 2, 0) }
+}
+
+/// A step that asks or probes once more than the bound is looked at, and what it asks is lost.
+pub(crate) fn unheard(rules: Rules) -> Rules {
+    Rules { unsent: 1, ..rules }
+}
+
+/// A step that asks or probes once more than the bound is not looked at: for worlds that are too large else.
+fn unasked(rules: Rules) -> Rules {
+    Rules { unsent: 0, ..rules }
+}
+
+/// No leases: nothing waits for them to end.
+pub(crate) fn unleased(mut rules: Rules) -> Rules {
+    rules.constants.lease = Duration::ZERO;
+    rules
+}
+
+/// A view of one is enough.
+pub(crate) fn loose(mut rules: Rules) -> Rules {
+    rules.constants.min_copies = 1;
+    rules
 }
 
 /// Those that the test command searches.
@@ -52,12 +87,7 @@ pub fn quick() -> Vec<Rules> {
                 &[Sight::AServerWasPromoted, Sight::ADeathWasProven, Sight::AMemberWasRemoved],
             )
         },
-        Rules {
-            beginning: Beginning::Learner,
-            ..witness("witness-learner", Budget { starts: 1, jumps: 1, ..NONE }, &[Sight::ALearnerWasAdded])
-        },
         witness("witness-restart", Budget { crashes: 1, starts: 1, ..NONE }, PROMOTED),
-        witness("witness-emptied", Budget { crashes: 1, starts: 1, emptied: 1, ..NONE }, PROMOTED),
         two("two-crashes", Budget { crashes: 2, starts: 2, ..NONE }, PROMOTED),
         two("two-restart", Budget { crashes: 1, starts: 1, writes: 1, ..NONE }, PROMOTED_WHILE_WRITING),
     ]
@@ -67,33 +97,58 @@ pub fn quick() -> Vec<Rules> {
 pub fn long() -> Vec<Rules> {
     vec![
         Rules {
+            beginning: TWO_LEARNER,
+            ..witness("witness-learner", Budget { starts: 1, jumps: 1, ..NONE }, &[Sight::ALearnerWasAdded])
+        },
+        witness("witness-emptied", Budget { crashes: 1, starts: 1, emptied: 1, ..NONE }, PROMOTED),
+        unheard(two("two-crashes-unheard", Budget { crashes: 2, starts: 2, ..NONE }, PROMOTED)),
+        unheard(two(
+            "two-restart-unheard",
+            Budget { crashes: 1, starts: 1, writes: 1, ..NONE },
+            PROMOTED_WHILE_WRITING,
+        )),
+        Rules {
             slow_disks: true,
+            unsent: 0,
             ..three("three-crash-slow-disks", Budget { crashes: 1, writes: 1, ..NONE }, PROMOTED_WHILE_WRITING)
         },
         three("three-restart", Budget { crashes: 1, starts: 1, ..NONE }, PROMOTED),
-        three("three-silence", Budget { jumps: 2, ..NONE }, &[Sight::AMemberWasRemoved]),
+        Rules { jump: LONG_JUMP, ..three("three-silence", Budget { jumps: 2, ..NONE }, &[Sight::AMemberWasRemoved]) },
         Rules {
-            beginning: Beginning::Learner,
+            beginning: THREE_LEARNER,
             ..three("three-learner", Budget { starts: 1, jumps: 1, ..NONE }, &[Sight::ALearnerWasAdded])
         },
         three("three-hand-over", Budget { hand_overs: 1, ..NONE }, PROMOTED),
         Rules {
             proofs: true,
+            unsent: 0,
             ..three("three-proof-write", Budget { crashes: 1, writes: 1, ..NONE }, PROMOTED_WHILE_WRITING)
         },
-        Rules {
-            beginning: Beginning::OneDown,
-            ..three("three-one-down", Budget { starts: 1, registers_lost: 1, ..NONE }, &[])
-        },
-        witness("witness-restart-write", Budget { crashes: 1, starts: 1, writes: 1, ..NONE }, PROMOTED_WHILE_WRITING),
+        Rules { beginning: ONE_DOWN, ..three("three-one-down", Budget { starts: 1, registers_lost: 1, ..NONE }, &[]) },
+        unasked(witness(
+            "witness-restart-write",
+            Budget { crashes: 1, starts: 1, writes: 1, ..NONE },
+            PROMOTED_WHILE_WRITING,
+        )),
         witness("witness-hand-over", Budget { hand_overs: 1, writes: 1, ..NONE }, PROMOTED),
-        witness("witness-lost-register", Budget { crashes: 1, starts: 1, registers_lost: 1, ..NONE }, PROMOTED),
-        witness("witness-silence", Budget { jumps: 2, ..NONE }, &[Sight::AMemberWasRemoved, Sight::AServerWasPromoted]),
-        witness(
-            "witness-lease",
-            Budget { jumps: 2, reads: 1, writes: 1, ..NONE },
-            &[Sight::AReadWasAnswered, Sight::AWriteWasAnswered, Sight::AServerWasPromoted],
-        ),
+        unasked(witness(
+            "witness-lost-register",
+            Budget { crashes: 1, starts: 1, registers_lost: 1, ..NONE },
+            PROMOTED,
+        )),
+        unasked(witness(
+            "witness-silence",
+            Budget { jumps: 2, ..NONE },
+            &[Sight::AMemberWasRemoved, Sight::AServerWasPromoted],
+        )),
+        Rules {
+            jump: LONG_JUMP,
+            ..witness(
+                "witness-lease",
+                Budget { jumps: 2, reads: 1, writes: 1, ..NONE },
+                &[Sight::AReadWasAnswered, Sight::AWriteWasAnswered, Sight::AServerWasPromoted],
+            )
+        },
         two("two-crashes-write", Budget { crashes: 2, starts: 2, writes: 1, ..NONE }, PROMOTED_WHILE_WRITING),
         Rules { rounds: 2, ..two("two-crashes-rounds", Budget { crashes: 2, starts: 2, ..NONE }, PROMOTED) },
         Rules { rounds: 2, ..two("two-three-crashes", Budget { crashes: 3, starts: 3, ..NONE }, PROMOTED) },
@@ -125,6 +180,7 @@ pub fn walks() -> Vec<Rules> {
         registers_lost: 0,
         writes: 3,
         retries: 2,
+        no_ops: 1,
         reads: 3,
         hand_overs: 1,
         cuts: 3,
@@ -137,10 +193,6 @@ pub fn walks() -> Vec<Rules> {
         probes: 8,
         ..Rules::new(name, data, witnesses)
     };
-    let unleased = |mut rules: Rules| {
-        rules.constants.lease = Duration::ZERO;
-        rules
-    };
     let losing = |mut rules: Rules| {
         rules.budget.emptied = 1;
         rules.budget.registers_lost = 1;
@@ -150,6 +202,7 @@ pub fn walks() -> Vec<Rules> {
         most("walk-two", 2, 0),
         Rules { slow_disks: true, ..most("walk-two-slow-disks", 2, 0) },
         most("walk-three", 3, 0),
+        Rules { late_handshakes: true, ..most("walk-three-late-handshakes", 3, 0) },
         losing(most("walk-three-losses", 3, 0)),
         Rules { proofs: false, slow_disks: true, ..most("walk-three-slow-disks", 3, 0) },
         unleased(most("walk-three-unleased", 3, 0)),
@@ -162,5 +215,5 @@ pub fn walks() -> Vec<Rules> {
 
 /// The one of this name.
 pub fn named(name: &str) -> Option<Rules> {
-    quick().into_iter().chain(long()).chain(walks()).find(|rules| rules.name == name)
+    quick().into_iter().chain(sharp()).chain(long()).chain(walks()).find(|rules| rules.name == name)
 }

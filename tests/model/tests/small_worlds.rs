@@ -4,18 +4,20 @@
 
 use std::time::Duration;
 
-use heirloom_model::{Limits, Rules, run_all, search, walk, worlds};
+use heirloom_model::catches::{CATCHES, Catch, NOT_CAUGHT, look_for};
+use heirloom_model::{Limits, Order, Rules, run_all, search, walk, worlds};
 use heirloom_proto::mutants::Mutant;
 
 /// Nothing here comes near these; a search that does is broken.
-const LIMITS: Limits = Limits { states_max: 2_000_000, time_max: Duration::from_secs(600) };
+const LIMITS: Limits =
+    Limits { states_max: 2_000_000, time_max: Duration::from_secs(600), order: Order::MostOnItsWay, fault: None };
 
 /// The quick worlds hold so many states at least; fewer means that something is not looked at any more.
 const STATES_MIN: usize = 300_000;
 
 #[test]
 fn no_law_is_broken_in_any_run_of_the_quick_worlds() {
-    let found = run_all(&worlds::quick(), None, |rules| search(rules, LIMITS), |_| ());
+    let found = run_all(&worlds::quick(), |rules| search(rules.clone(), LIMITS), |_, _| ());
     for found in &found {
         assert!(found.violation.is_none() && found.complete, "{found}");
         assert_eq!(found.missing(), [], "never seen in {}", found.rules.name);
@@ -27,7 +29,7 @@ fn no_law_is_broken_in_any_run_of_the_quick_worlds() {
 #[test]
 fn no_law_is_broken_on_some_walks_through_the_larger_worlds() {
     let few = Limits { states_max: 10, ..LIMITS };
-    let found = run_all(&worlds::walks(), None, |rules| walk(&rules, 1, few), |_| ());
+    let found = run_all(&worlds::walks(), |rules| walk(rules, 1, few), |_, _| ());
     for found in &found {
         assert!(found.violation.is_none(), "{found}");
         assert!(found.steps > 1_000, "{found}");
@@ -42,22 +44,24 @@ fn a_search_gives_the_same_again() {
     assert_eq!(one.seen, other.seen);
 }
 
-/// Faults, the worlds that catch them, and the laws that break there.
-const CATCHES: [(Mutant, &str, u8); 3] = [
-    (Mutant::OneConfirmationMissing, "three-crash", 2),
-    (Mutant::StartEpochUnstored, "witness-learner", 9),
-    (Mutant::SecondCut, "walk-two", 2),
-];
-
+/// The fault is what breaks the law: without it the same search, as far as it went, breaks none.
 #[test]
 fn faults_are_caught_where_they_matter() {
-    for (mutant, name, law) in CATCHES {
-        let walked = worlds::walks().iter().any(|rules| rules.name == name);
-        let many = Limits { states_max: 2_000, ..LIMITS };
-        let look = |rules: Rules| if walked { walk(&rules, 1, many) } else { search(rules, LIMITS) };
-        let found = run_all(&[world(name)], Some(mutant), look, |_| ());
-        let broken = found[0].violation.as_ref().map(|(violation, _)| violation.law);
-        assert_eq!(broken, Some(law), "{mutant:?} in {}", found[0]);
+    let catches: Vec<Catch> = CATCHES.iter().filter(|catch| catch.quick).copied().collect();
+    for (catch, found) in catches.iter().zip(look_for(&catches, |_, _| ())) {
+        assert!(catch.is_caught(&found), "{:?} breaks law {} in no state of {found}", catch.fault, catch.law);
+        let limits = Limits { states_max: found.states, order: Order::FewestSteps, ..LIMITS };
+        let without = search(catch.rules(), limits);
+        assert!(without.violation.is_none(), "{without}");
+    }
+}
+
+#[test]
+fn every_fault_is_caught_in_one_world_or_the_table_says_why_not() {
+    for fault in Mutant::ALL {
+        let caught = CATCHES.iter().filter(|catch| catch.fault == *fault).count();
+        let not_caught = NOT_CAUGHT.iter().filter(|(other, _)| other == fault).count();
+        assert_eq!(caught + not_caught, 1, "{fault:?}");
     }
 }
 
