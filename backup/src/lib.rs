@@ -7,6 +7,7 @@
 mod backup;
 mod dictionary;
 mod log;
+mod prepared;
 mod replica;
 mod sessions;
 mod watch;
@@ -14,6 +15,7 @@ mod watch;
 pub use backup::{Backup, Prepared};
 pub use dictionary::{Dictionary, Stored};
 pub use log::Log;
+pub use prepared::PreparedKey;
 pub use replica::{ReadBackWrong, Replica};
 pub use sessions::{Answered, Sessions};
 pub use watch::PrimaryWatch;

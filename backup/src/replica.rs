@@ -7,6 +7,7 @@ use heirloom_proto::{Digest, Effect, LogIndex, Mutant, Outbox, Position, Sealed,
 
 use crate::dictionary::Dictionary;
 use crate::log::Log;
+use crate::prepared::{PreparedKey, PreparedKeys};
 use crate::sessions::{Answered, Sessions};
 
 /// The log gave back something else than what was written to it.
@@ -37,6 +38,7 @@ pub struct Replica {
     durable_end: LogIndex,
     writes: VecDeque<Write>,
     cuts: u64,
+    prepared: PreparedKeys,
     dictionary: Dictionary,
     sessions: Sessions,
     applied_index: LogIndex,
@@ -56,12 +58,14 @@ impl Replica {
             durable_end,
             writes: VecDeque::new(),
             cuts: 0,
+            prepared: PreparedKeys::default(),
             dictionary: Dictionary::default(),
             sessions: Sessions::default(),
             applied_index: LogIndex::ZERO,
             digest: Digest::default(),
         };
         replica.apply_to(commit.min(durable_end));
+        replica.prepared = PreparedKeys::of(replica.log.from(replica.applied_index.next()));
         replica
     }
 
@@ -90,6 +94,11 @@ impl Replica {
         self.applied_index
     }
 
+    /// What the prepared entries make of a key; `None` where none of them touches it.
+    pub fn prepared(&self, key: &[u8]) -> Option<PreparedKey> {
+        self.prepared.touches(key)
+    }
+
     /// The digest of the applied state.
     pub fn digest(&self) -> Digest {
         self.digest
@@ -97,6 +106,7 @@ impl Replica {
 
     /// Takes entries into the log in memory; they are durable when a later [`Replica::persist`] is.
     pub fn push(&mut self, entry: Sealed) {
+        self.prepared.prepare(entry.entry());
         self.log.push(entry);
     }
 
@@ -123,6 +133,7 @@ impl Replica {
             return;
         }
         self.log.cut(keep);
+        self.prepared = PreparedKeys::of(self.log.from(self.applied_index.next()));
         self.durable_end = self.durable_end.min(keep);
         // What is on its way beyond the cut will come to be written, and voided again by the cut behind it: the same
         // entries, should they be sent again, are durable only by a later write.
@@ -206,6 +217,7 @@ impl Replica {
             let answered = Answered { answer: entry.answer, version: entry.version };
             self.sessions.keep(origin, answered, index, entry.at, &mut self.digest);
         }
+        self.prepared.applied(entry);
         self.applied_index = index;
         sealed
     }

@@ -120,16 +120,24 @@ impl Primary {
     fn change(&mut self, change: Change, origin: Option<Origin>, at: WallTime) -> LogIndex {
         let (effects, answer) = match change {
             Change::Add { key, value } => {
-                let existed = self.overlay.has_key(&key, &self.replica);
+                let existed = self.has_key(&key);
                 (vec![Effect::Put { key, value }], Answer::Added { existed })
             }
             Change::Delete { key } => {
-                let existed = self.overlay.has_key(&key, &self.replica);
+                let existed = self.has_key(&key);
                 let effects = if existed { vec![Effect::Remove { key }] } else { Vec::new() };
                 (effects, Answer::Deleted { existed })
             }
         };
         self.append(at, effects, origin, answer)
+    }
+
+    /// Whether the key has a value once all that is prepared is applied.
+    fn has_key(&self, key: &[u8]) -> bool {
+        match self.replica.prepared(key) {
+            Some(prepared) => prepared.version.is_some(),
+            None => self.replica.dictionary().read(key).is_some(),
+        }
     }
 
     fn open_session(&mut self, at: WallTime) -> LogIndex {

@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use heirloom_backup::Replica;
 use heirloom_proto::{Effect, Entry, LogIndex, Mutant, SessionId, Version, planted};
 
-/// The effects of all prepared entries, the newest for each key and session.
+/// The effects of all prepared entries on sessions; those on keys the replica knows itself.
 ///
 /// **Invariants:** holds nothing of an entry that is applied.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Overlay {
-    keys: BTreeMap<Bytes, (LogIndex, bool)>,
     sessions: BTreeMap<SessionId, (LogIndex, bool)>,
     requests: BTreeMap<(SessionId, u64), LogIndex>,
     version: Version,
@@ -34,12 +32,7 @@ impl Overlay {
     pub(crate) fn prepare(&mut self, entry: &Entry, bytes: usize) {
         for effect in &entry.effects {
             match effect {
-                Effect::Put { key, .. } => {
-                    self.keys.insert(key.clone(), (entry.index, true));
-                }
-                Effect::Remove { key } => {
-                    self.keys.insert(key.clone(), (entry.index, false));
-                }
+                Effect::Put { .. } | Effect::Remove { .. } => {}
                 Effect::OpenSession(session) => {
                     self.sessions.insert(*session, (entry.index, true));
                 }
@@ -59,11 +52,7 @@ impl Overlay {
     pub(crate) fn applied(&mut self, entry: &Entry, bytes: usize) {
         for effect in &entry.effects {
             match effect {
-                Effect::Put { key, .. } | Effect::Remove { key } => {
-                    if self.keys.get(key).is_some_and(|(index, _)| *index == entry.index) {
-                        self.keys.remove(key);
-                    }
-                }
+                Effect::Put { .. } | Effect::Remove { .. } => {}
                 Effect::OpenSession(session) | Effect::RemoveSession(session) => {
                     if self.sessions.get(session).is_some_and(|(index, _)| *index == entry.index) {
                         self.sessions.remove(session);
@@ -85,14 +74,6 @@ impl Overlay {
     /// How many bytes of entries are prepared.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
-    }
-
-    /// Whether the key has a value once all that is prepared is applied.
-    pub(crate) fn has_key(&self, key: &[u8], replica: &Replica) -> bool {
-        match self.keys.get(key) {
-            Some((_, present)) => *present,
-            None => replica.dictionary().read(key).is_some(),
-        }
     }
 
     /// Whether the session is open once all that is prepared is applied; `None` where no prepared entry touches it.
