@@ -2,9 +2,12 @@
 
 use heirloom_proto::event::{Action, Note, Ticket};
 use heirloom_proto::limits::TAIL_EPOCHS_MAX;
-use heirloom_proto::message::Tail;
+use heirloom_proto::message::{Grant, Tail};
+use heirloom_proto::time::Drift;
 use heirloom_proto::{Epoch, LogIndex, Member, Message, Mutant, Outbox, Position, RunId, Sealed, Time, planted};
 
+use crate::lease::Granted;
+use crate::reads::Reads;
 use crate::replica::{ReadBackWrong, Replica};
 
 /// Where the start of an epoch stands for this copy.
@@ -41,8 +44,11 @@ pub enum Prepared {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Backup {
     me: Member,
-    replica: Replica,
+    pub(crate) replica: Replica,
     work: Option<Work>,
+    /// In the present epoch alone; a promise and a new epoch end it.
+    granted: Granted,
+    pub(crate) reads: Reads,
     /// It differs from a primary: it confirms nothing more in this run, and is given up once it is out of the view.
     differs: bool,
 }
@@ -50,7 +56,8 @@ pub struct Backup {
 impl Backup {
     /// A copy that works in no epoch yet.
     pub fn new(me: Member, replica: Replica) -> Self {
-        Self { me, replica, work: None, differs: false }
+        let (granted, reads) = (Granted::default(), Reads::default());
+        Self { me, replica, work: None, granted, reads, differs: false }
     }
 
     /// The copy.
@@ -78,6 +85,13 @@ impl Backup {
     pub fn freeze(&mut self, epoch: Epoch) {
         if self.work.is_some_and(|work| work.epoch < epoch) {
             self.work = None;
+            self.end_lease();
+        }
+    }
+
+    fn end_lease(&mut self) {
+        if !planted(Mutant::ReadLeaseKept) {
+            self.granted = Granted::default();
         }
     }
 
@@ -97,6 +111,7 @@ impl Backup {
             },
             Some(_) | None => {
                 self.work = Some(Work { epoch, phase: Phase::AwaitsCut, commit_index: self.replica.applied_index() });
+                self.end_lease();
             }
         }
         out.send(epoch.server, Message::EpochStarted { epoch, tail: self.tail() });
@@ -252,6 +267,29 @@ impl Backup {
             let commit = self.replica.applied_index();
             out.act(Action::NoteProgress { confirmed: confirmed.index, commit });
         }
+    }
+
+    /// Takes what the primary of the epoch in which it works grants it, with the commit index that came with it.
+    pub fn granted(&mut self, now: Time, epoch: Epoch, grant: Grant, commit_index: LogIndex, drift: Drift) {
+        if self.works_in() == Some(epoch) {
+            self.granted.take(grant, now, commit_index, self.replica.applied_index(), drift);
+        }
+    }
+
+    /// Until when it may answer linearizable reads by itself; `None` where it was granted none in this epoch.
+    pub fn lease_until(&self) -> Option<Time> {
+        self.granted.until.filter(|_| self.works_in().is_some())
+    }
+
+    /// When the state that is applied here was certainly the newest one; `None` where that is not known.
+    pub(crate) fn newest_at(&self) -> Option<Time> {
+        self.granted.newest_at
+    }
+
+    /// The epoch in which it works, or last applied something.
+    pub(crate) fn worked_in(&self) -> Epoch {
+        let applied = self.replica.log().entry(self.replica.applied_index());
+        self.works_in().or(applied.map(|sealed| sealed.entry().epoch)).unwrap_or(Epoch::NONE)
     }
 
     /// Answers a heartbeat of the epoch in which it works; false where it works in another or none.

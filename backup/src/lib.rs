@@ -6,8 +6,10 @@
 
 mod backup;
 mod dictionary;
+pub mod lease;
 mod log;
 mod prepared;
+mod reads;
 mod replica;
 mod sessions;
 mod watch;
@@ -16,6 +18,7 @@ pub use backup::{Backup, Prepared};
 pub use dictionary::{Dictionary, Stored};
 pub use log::Log;
 pub use prepared::PreparedKey;
+pub use reads::Unanswered;
 pub use replica::{ReadBackWrong, Replica};
 pub use sessions::{Answered, Sessions};
 pub use watch::PrimaryWatch;

@@ -1,5 +1,7 @@
 //! What the library answers.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use heirloom_proto::{Epoch, ServerId, Version, WallTime};
 
@@ -31,4 +33,38 @@ pub struct Entry {
     pub server: ServerId,
     /// Its epoch.
     pub epoch: Epoch,
+    /// What was looked at.
+    pub looked: Looked,
+}
+
+/// What a read looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Looked {
+    /// The dictionary's version, of which the answer is a part.
+    pub version: Version,
+    /// Whether the server that was asked answered by itself, having asked no other.
+    pub local: bool,
+    /// That state was the newest one at some moment no longer ago than this; `None` where that is not known.
+    pub age: Option<Duration>,
+}
+
+/// How a key is read; [`Default`] is what [`crate::Client::read`] does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct ReadOptions {
+    /// How fresh the answer must be.
+    pub consistency: Consistency,
+    /// The only server that is to be asked; `None` for any, near ones first. It asks the primary where it must.
+    pub from: Option<ServerId>,
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Consistency {
+    /// At least as new as every change that was answered, to whomever, before the read was asked for.
+    #[default]
+    Linearizable,
+    /// At least as new as all that this client (with its clones) has seen or changed before, at any server.
+    Causal,
+    /// What is committed as far as the server asked knows, at once; [`Looked::age`] says how old it may be.
+    Stale,
 }

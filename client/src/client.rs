@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use heirloom_proto::{Change, Response, limits};
-use heirloom_session::{Answer, CallId, Operation, Reason};
+use heirloom_session::{Answer, CallId, Freshness, Operation, Reason};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::answer::{Changed, Entry};
+use crate::answer::{Changed, Consistency, Entry, Looked, ReadOptions};
 use crate::driver::{Ask, Driver};
 use crate::error::{BadInput, Error, NotApplied, Report, Unknown};
 use heirloom_proto::Address;
@@ -124,18 +124,38 @@ impl Client {
         self.changed(&asked, &answer)
     }
 
-    /// The value of a key, linearizable: it is at least as new as every change that was answered before this call.
+    /// The value of a key, linearizable: it is at least as new as every change that was answered before this call. Any
+    /// member of the cluster answers, near ones first.
     ///
     /// **Errors:** [`Error::NotApplied`] where no server answered in time, [`Error::BadInput`] where the key is out of
     /// bounds.
     pub async fn read(&self, key: impl AsRef<[u8]>) -> Result<Option<Entry>, Error> {
+        self.read_with(key, ReadOptions::default()).await
+    }
+
+    /// The value of a key, as fresh as `options` say.
+    ///
+    /// **Errors:** as [`Client::read`]; where a causal read names a version that the cluster has never been at, because it
+    /// was set back, [`Error::NotApplied`] says so.
+    pub async fn read_with(&self, key: impl AsRef<[u8]>, options: ReadOptions) -> Result<Option<Entry>, Error> {
         let key = checked(key.as_ref())?;
         let asked = Asked { verb: "read", key: key.clone(), is_change: false };
-        let Answer { response, server } = self.call(&asked, Operation::Read { key }).await?;
+        let freshness = match options.consistency {
+            Consistency::Linearizable => Freshness::Linearizable,
+            Consistency::Causal => Freshness::Causal,
+            Consistency::Stale => Freshness::Stale,
+        };
+        let operation = Operation::Read { key, freshness, from: options.from };
+        let Answer { response, server } = self.call(&asked, operation).await?;
         match response {
-            Response::Found { value, version, changed_at, epoch } => {
-                Ok(Some(Entry { value, version, changed_at, server: server.unwrap_or(epoch.server), epoch }))
-            }
+            Response::Found { value, version, changed_at, seen } => Ok(Some(Entry {
+                value,
+                version,
+                changed_at,
+                server: server.unwrap_or(seen.epoch.server),
+                epoch: seen.epoch,
+                looked: Looked { version: seen.version, local: seen.local, age: seen.age },
+            })),
             Response::NotFound { .. } => Ok(None),
             Response::SessionOpened { .. }
             | Response::SessionClosed

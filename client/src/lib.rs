@@ -36,7 +36,7 @@ mod driver;
 mod error;
 mod transport;
 
-pub use answer::{Changed, Entry};
+pub use answer::{Changed, Consistency, Entry, Looked, ReadOptions};
 pub use client::{Builder, Client, TIMEOUT_DEFAULT};
 pub use error::{BadInput, Error, NotApplied, Report, ServerReport, Unknown};
 pub use heirloom_proto::{Address, BadAddress, Epoch, ServerId, Version, WallTime};

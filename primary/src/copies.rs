@@ -37,6 +37,8 @@ pub(crate) struct Copy {
     pub(crate) commit_told: LogIndex,
     /// The latest send time of a heartbeat that it echoed in this epoch: what the lease rests on.
     pub(crate) echoed: Option<Time>,
+    /// Its own clock, from the last echo of this run in this epoch: what it is granted counts from there.
+    pub(crate) clock: Option<Time>,
     /// When it was last heard working in this epoch.
     pub(crate) heard_at: Time,
     /// When it last confirmed something new, or had nothing to confirm.
@@ -60,6 +62,7 @@ impl Copy {
             confirmed: LogIndex::ZERO,
             commit_told: LogIndex::ZERO,
             echoed: None,
+            clock: None,
             heard_at: now,
             progress_at: now,
             sent_at: Time(0),

@@ -1,6 +1,5 @@
 //! Executing requests: once, by the primary, against committed plus prepared state (PROTOCOL 4 and 11).
 
-use bytes::Bytes;
 use heirloom_backup::Answered;
 use heirloom_proto::limits::{
     KEY_BYTES_MAX, PREPARED_BYTES_MAX, PREPARED_ENTRIES_MAX, SESSION_ANSWERS_MAX, SESSION_IDLE_MS_MAX, SESSIONS_MAX,
@@ -20,9 +19,7 @@ impl Primary {
             return out.respond(token, Err(refusal));
         }
         match request {
-            Request::Read { key, consistency: heirloom_proto::Consistency::Linearizable } => {
-                self.read(token, key, setting, out);
-            }
+            Request::Read { key, consistency } => self.read(token, key, consistency, setting, out),
             Request::Promote(target) => self.hand_over_to(token, target, setting, out),
             Request::Fence(_) => out.respond(token, Ok(Response::Fenced)),
             Request::OpenSession | Request::CloseSession(_) | Request::Change { .. } => {
@@ -200,11 +197,15 @@ enum Known {
     New,
 }
 
+/// Whether a key is within bounds.
+///
+/// **Errors:** the refusal that names the bound.
+pub fn check_key(key: &[u8]) -> Result<(), Refusal> {
+    let fits = (1..=KEY_BYTES_MAX).contains(&key.len());
+    if fits { Ok(()) } else { Err(Refusal::BadKey { bytes_max: KEY_BYTES_MAX }) }
+}
+
 fn check_sizes(request: &Request, setting: Setting<'_>) -> Result<(), Refusal> {
-    let check_key = |key: &Bytes| {
-        let fits = (1..=KEY_BYTES_MAX).contains(&key.len());
-        if fits { Ok(()) } else { Err(Refusal::BadKey { bytes_max: KEY_BYTES_MAX }) }
-    };
     match request {
         Request::Change { change: Change::Add { key, value }, .. } => {
             check_key(key)?;

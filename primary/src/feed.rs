@@ -1,6 +1,9 @@
 //! Sending entries to the other copies, and hearing from them (PROTOCOL 4.2, 8.1, 10).
 
+use std::time::Duration;
+
 use heirloom_proto::limits::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_ENTRIES_MAX, PREPARE_BYTES_MAX, PREPARE_ENTRIES_MAX};
+use heirloom_proto::message::Grant;
 use heirloom_proto::{Digest, Epoch, LogIndex, Message, Mutant, Outbox, Peer, Position, ServerId, Time, planted};
 
 use crate::commit::Difference;
@@ -64,15 +67,28 @@ impl Primary {
     }
 
     /// Heartbeats one voter; carries nothing that waits for a disk.
-    pub fn heartbeat(&self, to: Peer, hears_you: bool, now: Time, out: &mut Outbox) {
+    pub fn heartbeat(&self, to: Peer, hears_you: bool, setting: Setting<'_>, out: &mut Outbox) {
         let heartbeat = Message::Heartbeat {
             epoch: self.view.epoch,
             to_run: to.run,
-            sent_at: now,
+            sent_at: setting.now,
             hears_you,
             commit_index: self.replica.applied_index(),
+            grant: self.grant(to, setting),
         };
         out.send(to.server, heartbeat);
+    }
+
+    /// What a copy may be told while the lease is held and the start of the epoch is complete: that the commit index was
+    /// the newest, and for a member how long it may read by itself, which is no longer than the primary may.
+    fn grant(&self, to: Peer, setting: Setting<'_>) -> Option<Grant> {
+        let until = self.lease_until(setting).filter(|until| self.serves() && setting.now < *until)?;
+        let copy = self.copies.get(&to.server).filter(|copy| copy.peer == Some(to) && copy.works())?;
+        let clock = copy.clock?;
+        let lease = setting.config.constants.lease;
+        let left = if planted(Mutant::GrantBeyondLease) { lease } else { until.since(setting.now).min(lease) };
+        let is_member = self.view.has(to.member()) || planted(Mutant::LearnerGranted);
+        Some(Grant { clock, span: if is_member { left } else { Duration::ZERO } })
     }
 
     /// Takes the echo of a heartbeat by a copy that works in this epoch. True where the primary is wrong, and must step
@@ -86,6 +102,7 @@ impl Primary {
         if !frozen {
             let from = if planted(Mutant::LeaseFromAnswer) { setting.now } else { echo.sent_at };
             copy.echoed = copy.echoed.max(Some(from));
+            copy.clock = copy.clock.max(Some(echo.clock));
         }
         // An echo of this epoch comes only from a copy that works in it: its being begun again crossed with a late word.
         if copy.phase == Phase::Starting && self.gap(from, echo.epoch, echo.confirmed, setting, out) {
@@ -135,6 +152,8 @@ pub struct Echo {
     pub epoch: Epoch,
     /// The heartbeat's send time.
     pub sent_at: Time,
+    /// The copy's own clock.
+    pub clock: Time,
     /// Where the copy's log ends.
     pub end: LogIndex,
     /// What it has confirmed.

@@ -2,14 +2,7 @@
 
 use std::time::Duration;
 
-use heirloom_proto::{Constants, Mutant, Time, planted};
-
-/// A lease that was valid when it was looked at. Only [`until`]'s owner can make one, and a local linearizable read
-/// consumes one: an unleased read cannot be written down.
-#[derive(Debug)]
-pub(crate) struct LeaseHeld {
-    _made_here: (),
-}
+use heirloom_proto::{Constants, Time};
 
 /// Until when the lease runs, given for each other member the latest send time that it echoed: counted from when the
 /// heartbeat was *sent*, not from its echo. A successor counts `L` from a moment that is certainly later, so ours is
@@ -26,9 +19,4 @@ pub(crate) fn until(constants: &Constants, echoed: impl Iterator<Item = Option<T
         oldest = Some(oldest.map_or(sent_at, |oldest: Time| oldest.min(sent_at)));
     }
     Some(oldest.map_or(Time(u64::MAX), |oldest| oldest + constants.drift.shorten(constants.lease)))
-}
-
-/// The proof that the lease is valid `now`.
-pub(crate) fn prove(until: Option<Time>, now: Time) -> Option<LeaseHeld> {
-    until.filter(|until| now < *until || planted(Mutant::ReadWithoutLease)).map(|_| LeaseHeld { _made_here: () })
 }

@@ -17,6 +17,7 @@ mod primary;
 mod reads;
 
 pub use epoch_start::ProofTimes;
+pub use execute::check_key;
 pub use feed::Echo;
 pub use members::Wanted;
 pub use primary::{Primary, Setting};

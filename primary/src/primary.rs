@@ -174,6 +174,7 @@ impl Primary {
         }
         for copy in self.copies.values_mut() {
             copy.echoed = None;
+            copy.clock = None;
         }
     }
 

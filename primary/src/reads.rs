@@ -1,20 +1,25 @@
 //! Linearizable reads at the primary (PROTOCOL 10): under its lease, or confirmed by a round with the voters.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 use heirloom_proto::limits::WAITING_REQUESTS_MAX;
 use heirloom_proto::{
-    Effect, Message, Mutant, Outbox, Refusal, Response, ServerId, Time, Token, Version, planted, quorum,
+    Consistency, Effect, Message, Mutant, Outbox, Refusal, Response, Seen, ServerId, Time, Token, Version, planted,
+    quorum,
 };
 
-use crate::lease::{self, LeaseHeld};
+use heirloom_backup::lease::{self, LeaseHeld};
+
 use crate::primary::{Primary, Setting};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Waiting {
     token: Token,
     key: Bytes,
+    /// The version that a causal read must see.
+    at_least: Version,
 }
 
 /// Reads that wait for the start of the epoch, for the lease, or for a round of confirmation.
@@ -45,16 +50,35 @@ impl Reads {
 }
 
 impl Primary {
-    pub(crate) fn read(&mut self, token: Token, key: Bytes, setting: Setting<'_>, out: &mut Outbox) {
+    pub(crate) fn read(
+        &mut self,
+        token: Token,
+        key: Bytes,
+        consistency: Consistency,
+        setting: Setting<'_>,
+        out: &mut Outbox,
+    ) {
+        let version = self.replica.dictionary().version();
+        let at_least = match consistency {
+            Consistency::Stale => version,
+            Consistency::Causal { at_least } => at_least,
+            Consistency::Linearizable => Version(0),
+        };
+        let read = Waiting { token, key, at_least };
+        if consistency != Consistency::Linearizable && version >= at_least {
+            return self.answer(&read, true, setting, out);
+        }
+        // What a causal read has seen and this primary has not is prepared here at least, or of no history of ours: a
+        // linearizable read finds out.
         if self.serves()
             && let Some(held) = lease::prove(self.lease_until(setting), setting.now)
         {
-            return self.answer_locally(token, &key, &held, out);
+            return self.answer_locally(&read, &held, setting, out);
         }
         if self.reads.waiting.len() >= WAITING_REQUESTS_MAX {
             return out.respond(token, Err(Refusal::Overloaded));
         }
-        self.reads.waiting.push(Waiting { token, key });
+        self.reads.waiting.push(read);
     }
 
     /// Answers what can be answered now; called when an echo, the start of the epoch or a confirmation came.
@@ -64,7 +88,7 @@ impl Primary {
         }
         if let Some(held) = lease::prove(self.lease_until(setting), setting.now) {
             for read in std::mem::take(&mut self.reads.waiting) {
-                self.answer_locally(read.token, &read.key, &held, out);
+                self.answer_locally(&read, &held, setting, out);
             }
         }
     }
@@ -114,32 +138,29 @@ impl Primary {
             return;
         }
         for read in std::mem::take(&mut self.reads.asked) {
-            self.answer(read.token, &read.key, out);
+            self.answer(&read, false, setting, out);
         }
         self.ask_for_reads(setting, out);
     }
 
-    fn answer_locally(&self, token: Token, key: &Bytes, _held: &LeaseHeld, out: &mut Outbox) {
-        self.answer(token, key, out);
+    fn answer_locally(&self, read: &Waiting, _held: &LeaseHeld, setting: Setting<'_>, out: &mut Outbox) {
+        self.answer(read, true, setting, out);
     }
 
-    fn answer(&self, token: Token, key: &Bytes, out: &mut Outbox) {
-        let dictionary = self.replica.dictionary();
-        let epoch = self.view.epoch;
-        if let Some((value, version)) = planted(Mutant::ReadsPrepared).then(|| self.prepared_value(key)).flatten() {
-            let changed_at = heirloom_proto::WallTime(0);
-            return out.respond(token, Ok(Response::Found { value, version, changed_at, epoch }));
+    fn answer(&self, read: &Waiting, local: bool, setting: Setting<'_>, out: &mut Outbox) {
+        let version = self.replica.dictionary().version();
+        if version < read.at_least {
+            return out.respond(read.token, Err(Refusal::VersionAhead { version }));
         }
-        let response = match dictionary.read(key) {
-            Some(stored) => Response::Found {
-                value: stored.value.clone(),
-                version: stored.version,
-                changed_at: stored.changed_at,
-                epoch,
-            },
-            None => Response::NotFound { version: dictionary.version(), epoch },
-        };
-        out.respond(token, Ok(response));
+        let leads = self.lease_until(setting).is_some_and(|until| setting.now < until);
+        let age = (leads || !local).then_some(Duration::ZERO);
+        let seen = Seen { version, epoch: self.view.epoch, local, waited: false, age };
+        if let Some((value, version)) = planted(Mutant::ReadsPrepared).then(|| self.prepared_value(&read.key)).flatten()
+        {
+            let changed_at = heirloom_proto::WallTime(0);
+            return out.respond(read.token, Ok(Response::Found { value, version, changed_at, seen }));
+        }
+        out.respond(read.token, Ok(self.replica.found(&read.key, seen)));
     }
 
     /// The fault [`Mutant::ReadsPrepared`]: what a prepared entry would give the key.

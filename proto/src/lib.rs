@@ -40,7 +40,7 @@ pub use mutants::{Mutant, planted};
 pub use outbox::Outbox;
 pub use proposal::{Mandate, Proposal};
 pub use register::{Register, Standing};
-pub use request::{Change, Consistency, Refusal, Request, RequestId, Response};
+pub use request::{Change, Consistency, Refusal, Request, RequestId, Response, Seen};
 pub use span::span_from_text;
 pub use time::{Time, WallTime};
 pub use view::View;

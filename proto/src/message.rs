@@ -1,5 +1,7 @@
 //! What servers say to each other. Any of these may be lost, late, doubled, reordered, or meet any role.
 
+use std::time::Duration;
+
 use crate::config::Constants;
 use crate::entry::Sealed;
 use crate::hash::{ChainHash, Digest};
@@ -134,6 +136,8 @@ pub enum Message {
         hears_you: bool,
         /// Everything up to here is committed.
         commit_index: LogIndex,
+        /// While the primary holds its lease, to a copy that works in its epoch and has echoed.
+        grant: Option<Grant>,
     },
     /// The answer to a heartbeat by a server that works in its epoch and has promised no higher one. The primary's lease
     /// rests on it.
@@ -186,6 +190,16 @@ pub enum Message {
         /// The round.
         round: u64,
     },
+}
+
+/// What a primary that holds its lease says to a copy: the commit index beside it was the newest one at some moment after
+/// `clock`, and a member may answer linearizable reads until `clock` plus `span`, less drift (PROTOCOL 10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Grant {
+    /// The receiver's own clock, from the last echo that came of it.
+    pub clock: Time,
+    /// No more than what is left of the primary's own lease; zero for who is no member.
+    pub span: Duration,
 }
 
 /// What a voter knows, asked for by a question.

@@ -122,6 +122,16 @@ mutants! {
     LeaseFromAnswer = "10",
     /// Reads: a read that is answered locally takes a lease that is valid at that moment.
     ReadWithoutLease = "10",
+    /// Read leases: a grant is no longer than what is left of the primary's own lease.
+    GrantBeyondLease = "10",
+    /// Read leases: a grant counts from the receiver's clock as it was in the echo, not from when the grant came.
+    GrantFromReceipt = "10",
+    /// Read leases: members alone are granted any.
+    LearnerGranted = "10",
+    /// Read leases: a promise and a new epoch end the lease that a backup holds.
+    ReadLeaseKept = "5.2, 10",
+    /// Reads: at a backup a read waits for prepared entries that touch its key.
+    ReadIgnoresPrepared = "10",
     /// Reads: prepared entries are invisible to reads.
     ReadsPrepared = "2, 10",
     /// Sessions: a new primary counts the requests of inherited prepared entries as in flight.

@@ -1,5 +1,7 @@
 //! What clients ask, and what they are told.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::ids::{Epoch, LogIndex, ServerId, SessionId, Version};
@@ -38,6 +40,13 @@ pub enum Change {
 pub enum Consistency {
     /// It sees every change that was answered before it was asked.
     Linearizable,
+    /// It sees all that the client has seen before, and whatever that depended on.
+    Causal {
+        /// The highest version that the client has seen.
+        at_least: Version,
+    },
+    /// What is committed as far as the server asked knows.
+    Stale,
 }
 
 /// What a client or an operator asks of one server.
@@ -65,6 +74,21 @@ pub enum Request {
     Promote(ServerId),
     /// The operator's word that this server is off.
     Fence(ServerId),
+}
+
+/// The committed state that a read saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Seen {
+    /// The dictionary's version; a causal read that names it sees no less.
+    pub version: Version,
+    /// The epoch of the server that answered.
+    pub epoch: Epoch,
+    /// Whether the server that was asked answered by itself, having asked nobody.
+    pub local: bool,
+    /// Whether the answer waited for a change of the key to be committed.
+    pub waited: bool,
+    /// The state was the newest one at some moment no longer ago than this; `None` where that is not known.
+    pub age: Option<Duration>,
 }
 
 /// The answer to a request that was carried out.
@@ -96,15 +120,13 @@ pub enum Response {
         version: Version,
         /// The time of its last change.
         changed_at: WallTime,
-        /// The epoch of the server that answered.
-        epoch: Epoch,
+        /// What was looked at.
+        seen: Seen,
     },
     /// The key has no value.
     NotFound {
-        /// The version at which it has none.
-        version: Version,
-        /// The epoch of the server that answered.
-        epoch: Epoch,
+        /// What was looked at.
+        seen: Seen,
     },
     /// The target leads now, or the view that makes it lead is on its way.
     Promoted {
@@ -113,6 +135,29 @@ pub enum Response {
     },
     /// The operator's word is taken.
     Fenced,
+}
+
+impl Response {
+    /// What a read looked at; `None` for other answers.
+    pub fn seen(&self) -> Option<&Seen> {
+        match self {
+            Self::Found { seen, .. } | Self::NotFound { seen } => Some(seen),
+            Self::SessionOpened { .. }
+            | Self::SessionClosed
+            | Self::Changed { .. }
+            | Self::Promoted { .. }
+            | Self::Fenced => None,
+        }
+    }
+
+    /// The answer as it is passed on by a server that did not give it itself.
+    #[must_use]
+    pub fn forwarded(mut self) -> Self {
+        if let Self::Found { seen, .. } | Self::NotFound { seen } = &mut self {
+            seen.local = false;
+        }
+        self
+    }
 }
 
 /// An expected "no", with a hint. Unless it says *unknown*, nothing was or will be applied by this request.
@@ -157,6 +202,12 @@ pub enum Refusal {
     HandOverCalledOff,
     /// The server has restarted and may not use proof; `recover` is the way.
     Recovering,
+    /// The cluster has never been at the version that a causal read names: it was set back, or the version is of another
+    /// cluster.
+    VersionAhead {
+        /// The version that the cluster is at.
+        version: Version,
+    },
 }
 
 /// Where a stored entry stands, for tracing.

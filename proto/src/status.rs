@@ -65,7 +65,7 @@ pub struct Status {
     pub keys: u64,
     /// How many sessions are open.
     pub sessions: u64,
-    /// What is left of the lease; `None` where it holds none.
+    /// What is left of its right to answer linearizable reads by itself; `None` where it has none.
     pub lease: Option<Duration>,
     /// One sentence, where it waits for something that a person may want to know.
     pub waits_for: Option<String>,

@@ -4,7 +4,7 @@ use heirloom_proto::{Epoch, Refusal, Request, Response, ServerId, Time};
 
 use crate::call::{Call, Number, Task, Who};
 use crate::outcome::{Answer, Heard, Reason};
-use crate::port::{Attempt, Output, Seat};
+use crate::port::{Attempt, Freshness, Output};
 use crate::route::{Leading, Route, Search};
 use crate::session::Session;
 
@@ -13,12 +13,21 @@ impl Session {
         let place = self.seats.place_mut(attempt.seat);
         place.refusal = None;
         let server = server.or(place.server);
+        let spread = place.is_spread(attempt.number);
+        if matches!(response, Response::Found { .. } | Response::NotFound { .. }) {
+            place.read_answered(now, attempt.number);
+        }
         let Some(who) = place.take(attempt.number) else {
             return self.answered_late(attempt, &response);
         };
         self.forget_attempt(who, attempt);
         self.hold = crate::sending::Hold::default();
-        self.learn_primary(now, attempt.seat, &response);
+        self.learn_version(&response);
+        let vouches = matches!(
+            self.calls.get(&who).map(|call| &call.task),
+            Some(Task::Read { freshness: Freshness::Linearizable, .. })
+        );
+        self.learn_primary(now, attempt, &response, Source { spread, vouches });
         match response {
             Response::SessionOpened { session } => self.numbers.open(session),
             Response::SessionClosed => {
@@ -49,12 +58,25 @@ impl Session {
 
     pub(crate) fn refused(&mut self, now: Time, attempt: Attempt, refusal: Refusal) {
         let place = self.seats.place_mut(attempt.seat);
+        let spread = place.is_spread(attempt.number);
         let Some(who) = place.take(attempt.number) else { return };
         place.refusal = Some(refusal.clone());
+        if matches!(refusal, Refusal::NotPrimary { .. } | Refusal::Overloaded) && spread {
+            place.hold_off(now);
+            if let Route::Search(search) = &mut self.route
+                && search.scout.is_none()
+            {
+                search.skips(attempt.seat);
+                search.goes_on(now);
+            }
+        }
         self.forget_attempt(who, attempt);
         let call = self.calls.get_mut(&who).expect("what is in flight belongs to a call");
         call.hear(attempt.seat, Heard::Refused(refusal.clone()));
-        self.ready.insert(who);
+        self.queue_again(who);
+        if self.asked_of(who).is_some() {
+            self.hold.extend(now);
+        }
         match refusal {
             Refusal::NotPrimary { primary } => self.turned_away(now, attempt, primary),
             Refusal::Recovering => self.turned_away(now, attempt, None),
@@ -70,6 +92,7 @@ impl Session {
             | Refusal::BadValue { .. }
             | Refusal::BadSequence
             | Refusal::BadServer { .. }
+            | Refusal::VersionAhead { .. }
             | Refusal::HandOverCalledOff => self.refused_for_good(now, attempt, who, refusal),
         }
     }
@@ -79,29 +102,57 @@ impl Session {
         call.attempts.retain(|other| *other != attempt);
     }
 
-    /// Answers name the epoch, and the epoch names its primary.
-    fn learn_primary(&mut self, now: Time, seat: Seat, response: &Response) {
-        let epoch = match response {
-            Response::Changed { epoch, .. } | Response::Found { epoch, .. } | Response::NotFound { epoch, .. } => {
-                Some(*epoch)
-            }
+    /// Causal reads see no less than any answer before.
+    fn learn_version(&mut self, response: &Response) {
+        let version = match response {
+            Response::Changed { version, .. } => *version,
+            Response::Found { seen, .. } | Response::NotFound { seen } => seen.version,
             Response::SessionOpened { .. } | Response::SessionClosed | Response::Promoted { .. } | Response::Fenced => {
-                None
+                return;
+            }
+        };
+        self.seen = self.seen.max(version);
+    }
+
+    /// Answers name the epoch, and the epoch names its primary.
+    fn learn_primary(&mut self, now: Time, attempt: Attempt, response: &Response, source: Source) {
+        // A read that was forwarded is the primary's answer, as a change is.
+        let (epoch, is_read) = match response {
+            Response::Changed { epoch, .. } => (Some(*epoch), false),
+            Response::Found { seen, .. } | Response::NotFound { seen } => (Some(seen.epoch), seen.local),
+            Response::SessionOpened { .. } | Response::SessionClosed | Response::Promoted { .. } | Response::Fenced => {
+                (None, false)
             }
         };
         let leads = epoch.and_then(|epoch| self.seats.connected_seat_of(epoch.server));
         // An old primary's answer may come after a new one's.
         let newest = epoch.is_some_and(|epoch| epoch >= self.epoch);
+        let newer = epoch.is_some_and(|epoch| epoch > self.epoch);
         self.epoch = self.epoch.max(epoch.unwrap_or(Epoch::NONE));
-        match &self.route {
+        match &mut self.route {
+            // Any member answers reads: under a primary that has just fallen silent, too.
             Route::Leading(_) => {
-                if let Some(leads) = leads.filter(|_| newest) {
+                if let Some(leads) = leads.filter(|_| newer || newest && !is_read) {
                     self.follow(now, leads, false);
+                }
+            }
+            Route::Search(search) if is_read => {
+                let suspect = search.suspect;
+                match leads.filter(|leads| newest && !source.spread && suspect != Some(*leads) && !search.gone || newer)
+                {
+                    Some(leads) => self.follow(now, leads, false),
+                    // Another server answers under a lease that the primary gave it, whose own answer is overdue.
+                    None if search.scout == Some(attempt) && source.vouches && leads.is_some() && leads == suspect => {
+                        let seat = leads.expect("looked at just now");
+                        self.insist(now, Leading { seat, patient_from: now, forward: false });
+                    }
+                    None if search.scout == Some(attempt) => search.goes_on(now),
+                    None => {}
                 }
             }
             Route::Search(search) => {
                 let forward = leads.is_none() && search.wants_forwarding(&self.seats, now);
-                self.follow(now, leads.unwrap_or(seat), forward);
+                self.follow(now, leads.unwrap_or(attempt.seat), forward);
             }
         }
     }
@@ -191,4 +242,13 @@ impl Session {
             }
         }
     }
+}
+
+/// What an answer is worth as a word about who leads.
+#[derive(Clone, Copy, Debug)]
+struct Source {
+    /// It was sent to a server because it may read, not because it may lead.
+    spread: bool,
+    /// It was given under a lease, or by the primary.
+    vouches: bool,
 }

@@ -1,10 +1,10 @@
 //! One call: what is asked, where it was sent, and what is known of it.
 
 use bytes::Bytes;
-use heirloom_proto::{Change, Request, RequestId, SessionId, Time};
+use heirloom_proto::{Change, Consistency, Request, RequestId, ServerId, SessionId, Time, Version};
 
 use crate::outcome::Heard;
-use crate::port::{Attempt, CallId, Operation, Seat};
+use crate::port::{Attempt, CallId, Freshness, Operation, Seat};
 
 /// Whose request: the session's own opening, which goes before all others, or a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,7 +20,7 @@ pub(crate) enum Who {
 pub(crate) enum Task {
     Open,
     Close(SessionId),
-    Read(Bytes),
+    Read { key: Bytes, freshness: Freshness, from: Option<ServerId> },
     Change(Change),
 }
 
@@ -58,7 +58,7 @@ impl Call {
     pub(crate) fn task_of(operation: Operation, session: Option<SessionId>) -> Option<Task> {
         match operation {
             Operation::Change(change) => Some(Task::Change(change)),
-            Operation::Read { key } => Some(Task::Read(key)),
+            Operation::Read { key, freshness, from } => Some(Task::Read { key, freshness, from }),
             Operation::Close => session.map(Task::Close),
         }
     }
@@ -76,7 +76,7 @@ impl Call {
     /// Whether nothing was and nothing will be changed by what has been sent so far.
     pub(crate) fn is_certainly_not_applied(&self) -> bool {
         match self.task {
-            Task::Open | Task::Close(_) | Task::Read(_) => true,
+            Task::Open | Task::Close(_) | Task::Read { .. } => true,
             Task::Change(_) => !self.uncertain && self.attempts.is_empty(),
         }
     }
@@ -98,12 +98,17 @@ impl Call {
     }
 
     /// The request as it is sent; a change must have its number.
-    pub(crate) fn request(&self, lowest_unanswered: impl Fn(Number) -> u64) -> Request {
+    pub(crate) fn request(&self, lowest_unanswered: impl Fn(Number) -> u64, seen: Version) -> Request {
         match &self.task {
             Task::Open => Request::OpenSession,
             Task::Close(session) => Request::CloseSession(*session),
-            Task::Read(key) => {
-                Request::Read { key: key.clone(), consistency: heirloom_proto::Consistency::Linearizable }
+            Task::Read { key, freshness, .. } => {
+                let consistency = match freshness {
+                    Freshness::Linearizable => Consistency::Linearizable,
+                    Freshness::Causal => Consistency::Causal { at_least: seen },
+                    Freshness::Stale => Consistency::Stale,
+                };
+                Request::Read { key: key.clone(), consistency }
             }
             Task::Change(change) => {
                 let number = self.number.expect("a change is numbered before it is sent");

@@ -18,7 +18,8 @@
 //!
 //! 1. The first change opens a session with the servers ([`Request::OpenSession`]); each change is then given the next
 //!    sequence, at most [`limits::SESSION_ANSWERS_MAX`] away from the lowest unanswered one. Reads need none.
-//! 2. While the primary is known, everything is sent there. While it is not, the oldest call alone is sent as a *scout*
+//! 2. A read is sent to any server that may answer it by itself, near ones first; where it can't, or does not within
+//!    [`OVERDUE`], the read takes the way of everything else. That is: while the primary is known, everything is sent there. While it is not, the oldest call alone is sent as a *scout*
 //!    from server to server: hints first, then by id; the others wait for what it finds. A scout that is not answered
 //!    in [`OVERDUE`] is sent to the next server too, under the same id; where the primary is gone, the server asked is
 //!    nudged first.
@@ -29,7 +30,7 @@
 //!
 //! ```
 //! use heirloom_proto::{Request, ServerId, Time};
-//! use heirloom_session::{CallId, Input, Operation, Output, Seat, Session};
+//! use heirloom_session::{CallId, Freshness, Input, Operation, Output, Seat, Session};
 //!
 //! let mut session = Session::new(3);
 //! let now = Time(0);
@@ -38,7 +39,7 @@
 //!     now,
 //!     Input::Call {
 //!         call: CallId(1),
-//!         operation: Operation::Read { key: "word".into() },
+//!         operation: Operation::Read { key: "word".into(), freshness: Freshness::Linearizable, from: None },
 //!         deadline: now + std::time::Duration::from_secs(5),
 //!     },
 //! );
@@ -53,12 +54,13 @@ mod call;
 mod numbers;
 mod outcome;
 mod port;
+mod readers;
 mod route;
 mod seats;
 mod sending;
 mod session;
 
 pub use outcome::{Answer, Failure, Heard, NotApplied, Outcome, Reason, Tried, Unknown};
-pub use port::{Attempt, CallId, Input, Operation, Output, Seat};
+pub use port::{Attempt, CallId, Freshness, Input, Operation, Output, Seat};
 pub use route::OVERDUE;
 pub use session::Session;

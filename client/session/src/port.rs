@@ -27,14 +27,30 @@ pub struct Attempt {
 pub enum Operation {
     /// A change, carried out once or not at all.
     Change(Change),
-    /// The value of a key, linearizable.
+    /// The value of a key.
     Read {
         /// The key.
         key: Bytes,
+        /// How fresh.
+        freshness: Freshness,
+        /// The only server that is to be asked; it asks the primary where it must.
+        from: Option<ServerId>,
     },
     /// The end of the session with the servers; done at once where none is open. Changes that are under way keep
     /// their ids and may be told that their session is gone.
     Close,
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Freshness {
+    /// It sees every change that was answered before it was asked.
+    #[default]
+    Linearizable,
+    /// It sees all that this session has seen or changed before, and whatever that depended on.
+    Causal,
+    /// What is committed as far as the server asked knows.
+    Stale,
 }
 
 /// What happened.

@@ -1,12 +1,13 @@
 //! The servers as a client sees them: addresses, connections, ids once they are told, and what is in flight where.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use heirloom_proto::{Refusal, ServerId, Time};
 
 use crate::call::Who;
 use crate::port::Seat;
+use crate::readers::Reading;
 
 /// How often a server is told that the primary seems to be gone, at most.
 const NUDGE_PAUSE: Duration = Duration::from_millis(100);
@@ -19,8 +20,11 @@ pub(crate) struct Place {
     /// What it said last, where that was a refusal.
     pub(crate) refusal: Option<Refusal>,
     nudged_at: Option<Time>,
+    reading: Reading,
     /// By attempt number, so in the order of sending.
     in_flight: BTreeMap<u64, (Who, Time)>,
+    /// Those of them that are reads and were sent here though another server leads.
+    spread: BTreeSet<u64>,
 }
 
 /// All seats, in the order of the client's list.
@@ -83,11 +87,13 @@ impl Place {
 
     /// Ends an attempt; `None` where it is not in flight any more.
     pub(crate) fn take(&mut self, number: u64) -> Option<Who> {
+        self.spread.remove(&number);
         self.in_flight.remove(&number).map(|(who, _)| who)
     }
 
     /// Ends all attempts, in the order of their sending.
     pub(crate) fn take_all(&mut self) -> impl Iterator<Item = (u64, Who)> + use<> {
+        self.spread.clear();
         std::mem::take(&mut self.in_flight).into_iter().map(|(number, (who, _))| (number, who))
     }
 
@@ -99,6 +105,45 @@ impl Place {
     /// When an attempt was sent; `None` where it is not in flight.
     pub(crate) fn sent_at(&self, number: u64) -> Option<Time> {
         self.in_flight.get(&number).map(|(_, at)| *at)
+    }
+
+    /// Notes that an attempt is a read which was sent here though another server leads.
+    pub(crate) fn spread(&mut self, number: u64) {
+        self.spread.insert(number);
+    }
+
+    /// The read that was spread to here and has waited longest.
+    pub(crate) fn oldest_spread(&self) -> Option<(u64, Who, Time)> {
+        let number = *self.spread.first()?;
+        let (who, at) = self.in_flight[&number];
+        Some((number, who, at))
+    }
+
+    /// Whether an attempt is a read that was spread to here.
+    pub(crate) fn is_spread(&self, number: u64) -> bool {
+        self.spread.contains(&number)
+    }
+
+    /// Notes how long a read took here.
+    pub(crate) fn read_answered(&mut self, now: Time, number: u64) {
+        if let Some(at) = self.sent_at(number) {
+            self.reading.answered_in(now.since(at));
+        }
+    }
+
+    /// How long reads take here; `None` where none was answered yet.
+    pub(crate) fn read_latency(&self) -> Option<Duration> {
+        self.reading.latency()
+    }
+
+    /// It could not answer a read by itself.
+    pub(crate) fn hold_off(&mut self, now: Time) {
+        self.reading.hold_off(now);
+    }
+
+    /// Whether reads may be spread to here.
+    pub(crate) fn may_read(&self, now: Time) -> bool {
+        self.reading.may_read(now)
     }
 
     pub(crate) fn waits(&self) -> bool {

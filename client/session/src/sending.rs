@@ -16,7 +16,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// A pause that a server asked for: it is overloaded, or has not caught up with our session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Hold {
-    until: Time,
+    pub(crate) until: Time,
     pause: Duration,
 }
 
@@ -33,6 +33,7 @@ impl Hold {
 impl Session {
     /// Sends what can be sent.
     pub(crate) fn send(&mut self, now: Time) {
+        self.send_reads(now);
         match self.route {
             Route::Leading(leading) => {
                 if now >= self.hold.until {
@@ -122,17 +123,18 @@ impl Session {
         let waited_for = |attempt: &Attempt| {
             attempt.seat == seat && place.sent_at(attempt.number).is_some_and(|at| now.since(at) < OVERDUE)
         };
-        let sendable =
-            |(_, call): &(&Who, &crate::call::Call)| !call.lacks_number() && !call.attempts.iter().any(waited_for);
+        let sendable = |(who, call): &(&Who, &crate::call::Call)| {
+            self.may_be_routed(**who, call) && !call.attempts.iter().any(waited_for)
+        };
         self.calls.iter().find(sendable).map(|(who, _)| *who)
     }
 
-    fn attempt(&mut self, now: Time, who: Who, seat: Seat, forward: bool) -> Attempt {
+    pub(crate) fn attempt(&mut self, now: Time, who: Who, seat: Seat, forward: bool) -> Attempt {
         self.attempts_made += 1;
         let attempt = Attempt { seat, number: self.attempts_made };
         let call = self.calls.get_mut(&who).expect("what is sent is a call");
         let numbers = &self.numbers;
-        let request = call.request(|number| numbers.lowest_unanswered_for(number));
+        let request = call.request(|number| numbers.lowest_unanswered_for(number), self.seen);
         call.attempts.push(attempt);
         self.ready.remove(&who);
         self.seats.place_mut(seat).sent(attempt.number, who, now);
@@ -148,7 +150,19 @@ impl Session {
             return;
         }
         self.route = Route::Leading(Leading { seat, patient_from: now, forward });
-        let elsewhere = self.calls.iter().filter(|(_, call)| !call.lacks_number() && !call.is_in_flight_at(seat));
-        self.ready.extend(elsewhere.map(|(who, _)| *who));
+        let elsewhere =
+            self.calls.iter().filter(|(who, call)| self.may_be_routed(**who, call) && !call.is_in_flight_at(seat));
+        let elsewhere: Vec<Who> = elsewhere.map(|(who, _)| *who).collect();
+        self.ready.extend(elsewhere);
+    }
+
+    /// Whether a call takes the way of all others: not where it lacks its number, where a server that may answer it by
+    /// itself has it, or where it is for one server alone.
+    fn may_be_routed(&self, who: Who, call: &crate::call::Call) -> bool {
+        let is_spread = |attempt: &Attempt| self.seats.place(attempt.seat).is_spread(attempt.number);
+        !call.lacks_number()
+            && self.asked_of(who).is_none()
+            && !self.unspread.contains(&who)
+            && !call.attempts.iter().any(is_spread)
     }
 }

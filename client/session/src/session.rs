@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use heirloom_proto::{Epoch, Time, limits};
+use heirloom_proto::{Epoch, Time, Version, limits};
 
 use crate::call::{Call, Number, Task, Who};
 use crate::numbers::Numbers;
@@ -26,10 +26,15 @@ pub struct Session {
     pub(crate) calls: BTreeMap<Who, Call>,
     /// To be sent as soon as there is somebody to send to.
     pub(crate) ready: BTreeSet<Who>,
+    /// Reads that were sent nowhere yet, or wait for the one server that they are asked of.
+    pub(crate) unspread: BTreeSet<Who>,
     /// Changes that wait for the session to be opened, or for room in its window.
     pub(crate) unnumbered: BTreeSet<Who>,
     pub(crate) deadlines: BTreeSet<(Time, Who)>,
     pub(crate) attempts_made: u64,
+    pub(crate) reads_spread: u64,
+    /// The highest version that an answer named.
+    pub(crate) seen: Version,
     /// The highest epoch that an answer named.
     pub(crate) epoch: Epoch,
     pub(crate) hold: Hold,
@@ -45,9 +50,12 @@ impl Session {
             numbers: Numbers::default(),
             calls: BTreeMap::new(),
             ready: BTreeSet::new(),
+            unspread: BTreeSet::new(),
             unnumbered: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             attempts_made: 0,
+            reads_spread: 0,
+            seen: Version(0),
             epoch: Epoch::NONE,
             hold: Hold::default(),
             outputs: Vec::new(),
@@ -77,7 +85,7 @@ impl Session {
     /// When to come back with [`Input::Deadline`], unless something else happens before; `None` while nobody waits.
     pub fn next_deadline(&self) -> Option<Time> {
         let (expiry, _) = self.deadlines.first()?;
-        Some(self.next_sending().map_or(*expiry, |sending| sending.min(*expiry)))
+        Some(self.next_sending().into_iter().chain(self.next_reading()).fold(*expiry, Time::min))
     }
 
     /// How many calls are under way. A driver that has no bound of its own would let them grow without one.
@@ -116,7 +124,11 @@ impl Session {
     }
 
     pub(crate) fn admit(&mut self, who: Who, call: Call) {
-        let queue = if call.lacks_number() { &mut self.unnumbered } else { &mut self.ready };
+        let queue = match call.task {
+            Task::Read { .. } => &mut self.unspread,
+            Task::Change(_) => &mut self.unnumbered,
+            Task::Open | Task::Close(_) => &mut self.ready,
+        };
         queue.insert(who);
         self.deadlines.insert((call.deadline, who));
         self.calls.insert(who, call);
@@ -141,7 +153,7 @@ impl Session {
             // It may have arrived, and it may be carried out even now: whoever sends it again uses the same number.
             call.uncertain = true;
             call.hear(seat, Heard::ConnectionLost);
-            self.ready.insert(who);
+            self.spread_again(who);
         }
         match &mut self.route {
             Route::Leading(leading) if leading.seat == seat => {
@@ -222,6 +234,7 @@ impl Session {
         let call = self.calls.remove(&who)?;
         self.deadlines.remove(&(call.deadline, who));
         self.ready.remove(&who);
+        self.unspread.remove(&who);
         self.unnumbered.remove(&who);
         for Attempt { seat, number } in &call.attempts {
             self.seats.place_mut(*seat).take(*number);
@@ -278,7 +291,10 @@ impl Session {
             assert!(self.deadlines.contains(&(call.deadline, *who)), "{who:?} has no deadline");
             assert_eq!(self.unnumbered.contains(who), call.lacks_number(), "{who:?} waits for a number, or has one");
             assert!(
-                call.lacks_number() || self.ready.contains(who) || !call.attempts.is_empty(),
+                call.lacks_number()
+                    || self.ready.contains(who)
+                    || self.unspread.contains(who)
+                    || !call.attempts.is_empty(),
                 "{who:?} is neither in flight nor ready to be sent"
             );
             let current = call.number.is_some_and(|number| Some(number.session) == self.numbers.session());

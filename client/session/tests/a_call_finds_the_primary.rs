@@ -5,8 +5,8 @@ mod desk;
 use std::time::Duration;
 
 use desk::{Desk, changed, epoch, found, not_primary, session_id};
-use heirloom_proto::{Refusal, Response, ServerId};
-use heirloom_session::{Input, Seat};
+use heirloom_proto::{Consistency, Refusal, Request, Response, ServerId, Version};
+use heirloom_session::{Freshness, Input, Operation, Seat};
 
 const NOTHING: [&str; 0] = [];
 
@@ -38,11 +38,13 @@ fn nothing_is_sent_before_a_connection_stands() {
 #[test]
 fn while_the_primary_is_not_known_one_scout_goes_and_the_others_wait() {
     let mut desk = Desk::connected(3);
-    assert_eq!(desk.read("a"), ["to 0: read a"]);
-    assert_eq!(desk.read("b"), NOTHING);
-    assert_eq!(desk.refuse(0, not_primary(Some(2))), ["to 2: read a"]);
-    assert_eq!(desk.answer(2, found(epoch(1, 2))), ["call 1 answered", "to 2: read b"]);
-    assert_eq!(desk.read("c"), ["to 2: read c"]);
+    assert_eq!(desk.add("a"), ["to 0: open"]);
+    assert_eq!(desk.add("b"), NOTHING);
+    assert_eq!(desk.refuse(0, not_primary(Some(2))), ["to 2: open"]);
+    let opened = Response::SessionOpened { session: session_id(1) };
+    assert_eq!(desk.answer(2, opened), ["to 2: add a as 1.1 from 1", "to 2: add b as 1.2 from 1"]);
+    assert_eq!(desk.answer(2, changed(epoch(1, 2))), ["call 1 answered"]);
+    assert_eq!(desk.add("c"), ["to 2: add c as 1.3 from 2"]);
 }
 
 #[test]
@@ -54,9 +56,9 @@ fn servers_are_asked_in_the_order_of_their_ids_once_they_told_them() {
     for (seat, server) in [(0, 2), (1, 0), (2, 1)] {
         desk.step(Input::Learnt { seat: Seat(seat), server: ServerId(server) });
     }
-    assert_eq!(desk.read("a"), ["to 1: read a"]);
-    assert_eq!(desk.refuse(1, not_primary(None)), ["to 2: read a"]);
-    assert_eq!(desk.refuse(2, not_primary(None)), ["to 0: read a"]);
+    assert_eq!(desk.add("a"), ["to 1: open"]);
+    assert_eq!(desk.refuse(1, not_primary(None)), ["to 2: open"]);
+    assert_eq!(desk.refuse(2, not_primary(None)), ["to 0: open"]);
 }
 
 #[test]
@@ -79,15 +81,15 @@ fn an_answer_from_a_newer_epoch_says_who_leads_now() {
 #[test]
 fn a_late_answer_of_an_old_primary_does_not_lead_back_to_it() {
     let mut desk = Desk::served(2);
-    desk.read("a");
-    desk.read("b");
+    desk.add("a");
+    desk.add("b");
     let _lost = desk.take(0);
     let late = desk.take(0);
     desk.wait_ms(300);
-    assert_eq!(desk.answer(1, found(epoch(2, 1))), ["call 2 answered", "to 1: read b"]);
-    let response = found(epoch(1, 0));
+    assert_eq!(desk.answer(1, changed(epoch(2, 1))), ["call 2 answered", "to 1: add b as 1.3 from 3"]);
+    let response = changed(epoch(1, 0));
     assert_eq!(desk.step(Input::Answered { attempt: late, response, server: None }), ["call 3 answered"]);
-    assert_eq!(desk.read("c"), ["to 1: read c"]);
+    assert_eq!(desk.add("c"), ["to 1: add c as 1.4 from 4"]);
 }
 
 #[test]
@@ -102,8 +104,8 @@ fn all_that_a_silent_primary_was_asked_is_asked_of_its_successor() {
 #[test]
 fn a_scout_whose_connection_breaks_goes_on_at_once() {
     let mut desk = Desk::connected(3);
-    assert_eq!(desk.read("a"), ["to 0: read a"]);
-    assert_eq!(desk.break_off(0), ["to 1: read a"]);
+    assert_eq!(desk.add("a"), ["to 0: open"]);
+    assert_eq!(desk.break_off(0), ["to 1: open"]);
 }
 
 #[test]
@@ -122,19 +124,19 @@ fn all_that_was_in_flight_follows_the_scout_in_order() {
     let mut desk = Desk::served(2);
     desk.add("a");
     desk.add("b");
-    desk.read("c");
+    desk.add("c");
     assert_eq!(desk.break_off(0), ["nudge 1", "to 1: add a as 1.2 from 2"]);
     assert_eq!(desk.add("d"), NOTHING);
     assert_eq!(
         desk.answer(1, changed(epoch(2, 1))),
-        ["call 2 answered", "to 1: add b as 1.3 from 3", "to 1: read c", "to 1: add d as 1.4 from 3"]
+        ["call 2 answered", "to 1: add b as 1.3 from 3", "to 1: add c as 1.4 from 3", "to 1: add d as 1.5 from 3"]
     );
 }
 
 #[test]
 fn rounds_of_a_search_grow_slower_with_the_time_searched() {
     let mut desk = Desk::served(2);
-    desk.read("a");
+    desk.add("a");
     desk.break_off(0);
     let mut rounds = 0;
     loop {
@@ -210,18 +212,20 @@ fn a_planned_hand_over_is_followed_without_an_error() {
 fn a_server_forwards_when_the_primary_that_all_name_can_not_be_reached_from_here() {
     let mut desk = Desk::connected(2);
     desk.break_off(0);
-    assert_eq!(desk.read("a"), ["to 1: read a"]);
+    assert_eq!(desk.add("a"), ["to 1: open"]);
     let mut asked = Vec::new();
-    while asked != ["to 1: read a (forward)"] {
+    while asked != ["to 1: open (forward)"] {
         assert!(desk.elapsed() < Duration::from_millis(400), "forwards soon after an answer would be overdue");
         desk.refuse(1, not_primary(Some(0)));
         asked = desk.wait();
     }
-    assert_eq!(desk.answer(1, found(epoch(1, 0))), ["call 1 answered"]);
-    assert_eq!(desk.read("b"), ["to 1: read b (forward)"]);
+    let opened = Response::SessionOpened { session: session_id(1) };
+    assert_eq!(desk.answer(1, opened), ["to 1: add a as 1.1 from 1 (forward)"]);
+    assert_eq!(desk.answer(1, changed(epoch(1, 0))), ["call 1 answered"]);
+    assert_eq!(desk.add("b"), ["to 1: add b as 1.2 from 2 (forward)"]);
     desk.connect(0);
-    assert_eq!(desk.answer(1, found(epoch(1, 0))), ["call 2 answered"]);
-    assert_eq!(desk.read("c"), ["to 0: read c"], "directly, as soon as it can be reached");
+    assert_eq!(desk.answer(1, changed(epoch(1, 0))), ["call 2 answered"]);
+    assert_eq!(desk.add("c"), ["to 0: add c as 1.3 from 3"], "directly, as soon as it can be reached");
 }
 
 #[test]
@@ -243,11 +247,88 @@ fn an_overloaded_server_is_given_a_pause_that_grows() {
 fn a_call_after_a_long_silence_starts_a_fresh_search() {
     let mut desk = Desk::served(2).timeout_ms(10);
     desk.break_off(0);
-    assert_eq!(desk.read("a"), ["nudge 1", "to 1: read a"]);
-    assert_eq!(desk.wait_ms(10), ["call 2 not applied: OutOfTime"]);
+    assert_eq!(desk.add("a"), ["nudge 1", "to 1: add a as 1.2 from 2"]);
+    assert_eq!(desk.wait_ms(10), ["call 2 unknown: OutOfTime"]);
     assert_eq!(desk.wait_ms(3_600_000), NOTHING, "nobody waits, so nobody is asked");
-    assert_eq!(desk.read("b"), ["nudge 1", "to 1: read b"]);
+    assert_eq!(desk.add("b"), ["nudge 1", "to 1: add b as 1.3 from 3"]);
     desk.take(1);
     desk.refuse(1, not_primary(None));
-    assert_eq!(desk.wait_ms(2), ["to 1: read b"], "an hour in which nobody searched doesn't count");
+    assert_eq!(desk.wait_ms(2), ["to 1: add b as 1.3 from 3"], "an hour in which nobody searched doesn't count");
+}
+
+#[test]
+fn reads_are_spread_over_all_servers_and_tell_who_leads() {
+    let mut desk = Desk::connected(3);
+    assert_eq!(desk.read("a"), ["to 0: read a"]);
+    assert_eq!(desk.read("b"), ["to 1: read b"]);
+    assert_eq!(desk.read("c"), ["to 2: read c"]);
+    assert_eq!(desk.answer(2, found(epoch(1, 1))), ["call 3 answered"]);
+    assert_eq!(desk.add("d"), ["to 1: open"], "the epoch of the answer names the primary");
+}
+
+#[test]
+fn a_server_that_can_not_read_by_itself_is_not_asked_for_a_while() {
+    let mut desk = Desk::served(2);
+    assert_eq!(desk.read("a"), ["to 0: read a"]);
+    assert_eq!(desk.read("b"), ["to 1: read b"]);
+    assert_eq!(desk.refuse(1, not_primary(Some(0))), ["to 0: read b"]);
+    assert_eq!(desk.read("c"), ["to 0: read c"]);
+    assert_eq!(desk.read("d"), ["to 0: read d"]);
+    desk.wait_ms(100);
+    let both = [desk.read("e"), desk.read("f")].concat();
+    assert!(both.contains(&"to 1: read e".to_owned()) || both.contains(&"to 1: read f".to_owned()), "{both:?}");
+}
+
+#[test]
+fn a_read_that_is_overdue_is_asked_of_the_primary() {
+    let mut desk = Desk::served(2);
+    desk.read("a");
+    assert_eq!(desk.read("b"), ["to 1: read b"]);
+    assert_eq!(desk.answer(0, found(epoch(1, 0))), ["call 2 answered"]);
+    assert_eq!(desk.wait_ms(300), ["to 0: read b"]);
+    assert_eq!(desk.answer(0, found(epoch(1, 0))), ["call 3 answered"]);
+}
+
+#[test]
+fn a_read_whose_connection_breaks_is_asked_of_another_server_at_once() {
+    let mut desk = Desk::served(3);
+    assert_eq!(desk.read("a"), ["to 0: read a"]);
+    assert_eq!(desk.break_off(0), ["to 2: read a"], "whoever led: any member may answer");
+    assert_eq!(desk.answer(2, found(epoch(1, 0))), ["call 2 answered"]);
+    assert_eq!(desk.add("b"), ["nudge 1", "to 1: add b as 1.2 from 2"], "that the primary lives was not said");
+}
+
+#[test]
+fn far_servers_are_asked_rarely() {
+    let mut desk = Desk::served(2);
+    let mut far = 0;
+    for _ in 0..128 {
+        let sent = desk.read("a");
+        let at = if sent == ["to 1: read a"] { 1 } else { 0 };
+        far += u32::from(at == 1);
+        desk.now = desk.now + Duration::from_millis(if at == 1 { 40 } else { 1 });
+        desk.answer(at, found(epoch(1, 0)));
+    }
+    assert!((1..=4).contains(&far), "{far} of 128");
+}
+
+#[test]
+fn a_read_from_one_server_is_asked_of_that_server_alone() {
+    let mut desk = Desk::served(3);
+    let from = |server| Operation::Read { key: "a".into(), freshness: Freshness::Stale, from: Some(ServerId(server)) };
+    assert_eq!(desk.call(from(2)), ["to 2: read a (forward)"]);
+    assert_eq!(desk.break_off(2), NOTHING);
+    assert_eq!(desk.wait_ms(1_000), NOTHING);
+    assert_eq!(desk.connect(2), ["to 2: read a (forward)"]);
+    assert_eq!(desk.answer(2, found(epoch(1, 0))), ["call 2 answered"]);
+}
+
+#[test]
+fn a_causal_read_asks_for_all_that_was_seen_before() {
+    let mut desk = Desk::served(1);
+    let causal = Operation::Read { key: "a".into(), freshness: Freshness::Causal, from: None };
+    desk.call(causal);
+    let (_, request) = desk.sent.last().expect("it was sent");
+    let consistency = Consistency::Causal { at_least: Version(1) };
+    assert_eq!(*request, Request::Read { key: "a".into(), consistency });
 }

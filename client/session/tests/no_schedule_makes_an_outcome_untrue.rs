@@ -8,7 +8,7 @@ use std::time::Duration;
 use heirloom_proto::{
     Change, Epoch, LogIndex, Refusal, Request, Response, RunId, ServerId, SessionId, Time, Version, WallTime, limits,
 };
-use heirloom_session::{Attempt, CallId, Failure, Input, Operation, Output, Seat, Session};
+use heirloom_session::{Attempt, CallId, Failure, Freshness, Input, Operation, Output, Seat, Session};
 
 /// A generator of its own, so that a seed means the same everywhere (xorshift64*).
 struct Dice(u64);
@@ -149,7 +149,7 @@ impl World {
         let is_change = self.dice.roll(4) > 0;
         let operation = match is_change {
             true => Operation::Change(Change::Add { key, value: "v".into() }),
-            false => Operation::Read { key },
+            false => Operation::Read { key, freshness: Freshness::Linearizable, from: None },
         };
         let deadline = self.now + Duration::from_millis(1 + self.dice.roll(1_000));
         self.open.insert(call, (is_change, deadline));
@@ -285,7 +285,8 @@ impl World {
             }
             Request::Read { .. } => {
                 let version = Version(dictionary.version);
-                Ok(Response::Found { value: "v".into(), version, changed_at: WallTime(0), epoch })
+                let seen = heirloom_proto::Seen { version, epoch, local: true, waited: false, age: None };
+                Ok(Response::Found { value: "v".into(), version, changed_at: WallTime(0), seen })
             }
             other => panic!("never asked: {other:?}"),
         }

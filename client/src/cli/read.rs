@@ -2,13 +2,14 @@
 
 use std::ffi::OsString;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use heirloom_proto::ServerId;
 use serde::Serialize;
 
 use super::failure::Failure;
 use super::options::{Format, Options};
 use super::{change, output, text};
-use crate::answer::Entry;
+use crate::answer::{Consistency, Entry, ReadOptions};
 
 /// Prints the value of a key.
 #[derive(Args, Debug)]
@@ -18,8 +19,23 @@ pub struct Read {
     /// What to print, with exit code 0, where the key has no value.
     #[arg(long, value_name = "VALUE", allow_hyphen_values = true)]
     default: Option<OsString>,
+    /// How fresh: `linearizable` sees every change answered before; `causal` no less than this client has seen; `stale`
+    /// what the server asked knows, at once.
+    #[arg(long, value_enum, default_value_t, value_name = "MODE")]
+    consistency: Mode,
+    /// Ask this server alone, by id; it asks the primary where it can't answer by itself. Any near one otherwise.
+    #[arg(long, value_name = "ID")]
+    from: Option<u8>,
     #[command(flatten)]
     options: Options,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Mode {
+    #[default]
+    Linearizable,
+    Causal,
+    Stale,
 }
 
 impl Read {
@@ -34,7 +50,13 @@ impl Read {
                 String::from_utf8_lossy(&key)
             ))),
         };
-        self.options.ask(async |client| client.read(&key).await, tell).await
+        let consistency = match self.consistency {
+            Mode::Linearizable => Consistency::Linearizable,
+            Mode::Causal => Consistency::Causal,
+            Mode::Stale => Consistency::Stale,
+        };
+        let how = ReadOptions { consistency, from: self.from.map(ServerId) };
+        self.options.ask(async |client| client.read_with(&key, how).await, tell).await
     }
 }
 
@@ -57,6 +79,12 @@ struct Found {
     server: u8,
     epoch: u64,
     changed_at_ms: u64,
+    /// Whether the server that was asked answered by itself.
+    local: bool,
+    /// The dictionary's version that was looked at.
+    seen_version: u64,
+    /// How old that state may be, where it is known.
+    age_ms: Option<u64>,
 }
 
 fn tell(format: Format, key: &[u8], value: &[u8], entry: Option<&Entry>) -> Result<(), Failure> {
@@ -70,6 +98,9 @@ fn tell(format: Format, key: &[u8], value: &[u8], entry: Option<&Entry>) -> Resu
                 server: entry.server.0,
                 epoch: entry.epoch.round,
                 changed_at_ms: entry.changed_at.0,
+                local: entry.looked.local,
+                seen_version: entry.looked.version.0,
+                age_ms: entry.looked.age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             }),
             default: entry.is_none().then_some(true),
         }),

@@ -10,7 +10,7 @@ use heirloom_proto::wire::v1::cluster_server::{Cluster, ClusterServer};
 use heirloom_proto::wire::v1::dictionary_server::{Dictionary, DictionaryServer};
 use heirloom_proto::wire::v1::{self, SessionRequests, SessionResponse, SessionResponses};
 use heirloom_proto::{
-    Change, Epoch, LogIndex, Refusal, Request, Response, RunId, ServerId, SessionId, Version, WallTime,
+    Change, Epoch, LogIndex, Refusal, Request, Response, RunId, Seen, ServerId, SessionId, Version, WallTime,
 };
 use tokio::net::TcpListener;
 use tokio_stream::Stream;
@@ -56,6 +56,12 @@ const HELD_MAX: Duration = Duration::from_secs(5);
 /// A handle to it.
 #[derive(Clone, Default)]
 pub(crate) struct Shared(Arc<Mutex<World>>);
+
+impl World {
+    fn seen(&self, epoch: Epoch) -> Seen {
+        Seen { version: Version(self.version), epoch, local: true, waited: false, age: None }
+    }
+}
 
 impl Shared {
     /// The world, for a moment.
@@ -155,9 +161,10 @@ impl Service {
             }
             Request::Read { key, .. } => Ok(match world.entries.get(key) {
                 Some((value, version)) => {
-                    Response::Found { value: value.clone(), version: Version(*version), changed_at: WallTime(1), epoch }
+                    let version = Version(*version);
+                    Response::Found { value: value.clone(), version, changed_at: WallTime(1), seen: world.seen(epoch) }
                 }
-                None => Response::NotFound { version: Version(world.version), epoch },
+                None => Response::NotFound { seen: world.seen(epoch) },
             }),
             Request::Change { id: Some(id), change } => {
                 let answers = world.sessions.get_mut(&id.session).ok_or(Refusal::SessionExpired)?;

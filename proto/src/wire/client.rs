@@ -1,12 +1,14 @@
 //! What clients ask and are told, on the wire: one pair of functions for requests and one for answers, which server and
 //! client share. The unary calls use the same messages as the session stream carries.
 
+use std::time::Duration;
+
 use super::refusal::{Refused, refusal_from_wire, refusal_to_wire};
 use super::v1::{self, session_request, session_response};
-use super::{epoch_from_wire, epoch_to_wire, server_from_wire};
+use super::{epoch_from_wire, epoch_to_wire, server_from_wire, span_to_wire};
 use crate::codec::Malformed;
 use crate::ids::{LogIndex, ServerId, SessionId, Version};
-use crate::request::{Change, Consistency, Refusal, Request, RequestId, Response};
+use crate::request::{Change, Consistency, Refusal, Request, RequestId, Response, Seen};
 use crate::time::WallTime;
 
 /// How many bytes of keys and values one message of a session stream carries at most, either way, unless its first
@@ -50,8 +52,14 @@ pub fn request_to_wire(request: &Request, redirect: bool) -> Option<session_requ
                 Change::Delete { key } => Wire::Delete(v1::DeleteRequest { key: key.clone(), request_id, redirect }),
             }
         }
-        Request::Read { key, consistency: Consistency::Linearizable } => {
-            Wire::Read(v1::ReadRequest { key: key.clone(), redirect })
+        Request::Read { key, consistency } => {
+            let (consistency, at_least) = consistency_to_wire(*consistency);
+            Wire::Read(v1::ReadRequest {
+                key: key.clone(),
+                redirect,
+                consistency: consistency.into(),
+                at_least_version: at_least.0,
+            })
         }
         Request::Promote(_) | Request::Fence(_) => return None,
     })
@@ -74,7 +82,10 @@ pub fn request_from_wire(wire: session_request::Request) -> Result<Asked, Malfor
             let id = delete.request_id.map(request_id_from_wire).transpose()?;
             (Request::Change { id, change: Change::Delete { key: delete.key } }, delete.redirect)
         }
-        Wire::Read(read) => (Request::Read { key: read.key, consistency: Consistency::Linearizable }, read.redirect),
+        Wire::Read(read) => {
+            let consistency = consistency_from_wire(read.consistency, read.at_least_version)?;
+            (Request::Read { key: read.key, consistency }, read.redirect)
+        }
     };
     Ok(Asked { request, redirect })
 }
@@ -96,21 +107,16 @@ pub fn response_to_wire(response: Response, server: ServerId) -> Option<session_
             server,
             epoch: Some(epoch_to_wire(epoch)),
         }),
-        Response::Found { value, version, changed_at, epoch } => Wire::Read(v1::ReadResponse {
+        Response::Found { value, version, changed_at, seen } => Wire::Read(v1::ReadResponse {
             found: true,
             value,
             version: version.0,
             changed_at_ms: changed_at.0,
-            server,
-            epoch: Some(epoch_to_wire(epoch)),
+            ..seen_to_wire(seen, server)
         }),
-        Response::NotFound { version, epoch } => Wire::Read(v1::ReadResponse {
-            found: false,
-            version: version.0,
-            server,
-            epoch: Some(epoch_to_wire(epoch)),
-            ..Default::default()
-        }),
+        Response::NotFound { seen } => {
+            Wire::Read(v1::ReadResponse { found: false, version: seen.version.0, ..seen_to_wire(seen, server) })
+        }
         Response::Promoted { .. } | Response::Fenced => return None,
     })
 }
@@ -138,19 +144,54 @@ pub fn response_from_wire(wire: session_response::Response) -> Result<Result<Ans
             (response, Some(changed.server))
         }
         Wire::Read(read) => {
-            let (version, epoch) = (Version(read.version), epoch_from_wire(read.epoch)?);
+            let server = read.server;
+            let seen = Seen {
+                version: Version(read.seen_version),
+                epoch: epoch_from_wire(read.epoch)?,
+                local: read.local,
+                waited: read.waited,
+                age: read.age_ns.map(Duration::from_nanos),
+            };
             let response = if read.found {
                 let changed_at = WallTime(read.changed_at_ms);
-                Response::Found { value: read.value, version, changed_at, epoch }
+                Response::Found { value: read.value, version: Version(read.version), changed_at, seen }
             } else {
-                Response::NotFound { version, epoch }
+                Response::NotFound { seen }
             };
-            (response, Some(read.server))
+            (response, Some(server))
         }
         Wire::Refusal(refusal) => return Ok(Err(refusal_from_wire(refusal)?)),
     };
     let server = server.map(server_from_wire).transpose()?;
     Ok(Ok(Answered { response, server }))
+}
+
+fn seen_to_wire(seen: Seen, server: u32) -> v1::ReadResponse {
+    v1::ReadResponse {
+        server,
+        epoch: Some(epoch_to_wire(seen.epoch)),
+        seen_version: seen.version.0,
+        local: seen.local,
+        waited: seen.waited,
+        age_ns: seen.age.map(span_to_wire),
+        ..Default::default()
+    }
+}
+
+fn consistency_to_wire(consistency: Consistency) -> (v1::Consistency, Version) {
+    match consistency {
+        Consistency::Linearizable => (v1::Consistency::Linearizable, Version(0)),
+        Consistency::Causal { at_least } => (v1::Consistency::Causal, at_least),
+        Consistency::Stale => (v1::Consistency::Stale, Version(0)),
+    }
+}
+
+fn consistency_from_wire(wire: i32, at_least: u64) -> Result<Consistency, Malformed> {
+    Ok(match v1::Consistency::try_from(wire).map_err(|_| Malformed("consistency"))? {
+        v1::Consistency::Linearizable => Consistency::Linearizable,
+        v1::Consistency::Causal => Consistency::Causal { at_least: Version(at_least) },
+        v1::Consistency::Stale => Consistency::Stale,
+    })
 }
 
 /// A session for the wire.
@@ -191,6 +232,8 @@ mod tests {
 
     const SESSION: SessionId = SessionId { opened_at: LogIndex(3), nonce: u64::MAX };
     const EPOCH: Epoch = Epoch { round: 4, server: ServerId(1), run: RunId(9) };
+    const SEEN: Seen =
+        Seen { version: Version(8), epoch: EPOCH, local: true, waited: true, age: Some(Duration::from_nanos(5)) };
 
     #[test]
     fn every_request_of_a_client_survives_the_wire() {
@@ -201,7 +244,9 @@ mod tests {
             Request::CloseSession(SESSION),
             Request::Change { id: Some(id), change: Change::Add { key: key.clone(), value } },
             Request::Change { id: None, change: Change::Delete { key: key.clone() } },
-            Request::Read { key, consistency: Consistency::Linearizable },
+            Request::Read { key: key.clone(), consistency: Consistency::Linearizable },
+            Request::Read { key: key.clone(), consistency: Consistency::Causal { at_least: Version(9) } },
+            Request::Read { key, consistency: Consistency::Stale },
         ];
         for request in requests {
             for redirect in [false, true] {
@@ -223,11 +268,11 @@ mod tests {
                     value: Bytes::from_static(b"v"),
                     version: Version(7),
                     changed_at: WallTime(1),
-                    epoch: EPOCH,
+                    seen: SEEN,
                 },
                 Some(ServerId(2)),
             ),
-            (Response::NotFound { version: Version(7), epoch: EPOCH }, Some(ServerId(2))),
+            (Response::NotFound { seen: Seen { age: None, ..SEEN } }, Some(ServerId(2))),
         ];
         for (response, server) in responses {
             let wire = response_to_wire(response.clone(), ServerId(2)).expect("a client's answer");

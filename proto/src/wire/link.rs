@@ -1,16 +1,20 @@
 //! What servers say to each other, on the wire: the handshake of a stream and the messages behind it.
 
+use std::time::Duration;
+
 use super::parts::{
     chain_from_wire, chain_to_wire, cluster_from_wire, cluster_to_wire, constants_from_wire, constants_to_wire,
     digest_from_wire, digest_to_wire, member_from_wire, member_to_wire, position_from_wire, position_to_wire,
     register_from_wire, register_to_wire, tail_from_wire, tail_to_wire, view_from_wire, view_to_wire,
 };
+use super::span_to_wire;
 use super::v1::{self, link_message::Message as Wire};
 use super::{epoch_from_wire, epoch_to_wire, server_from_wire};
 use crate::codec::Malformed;
 use crate::entry::Sealed;
 use crate::ids::{ClusterId, LogIndex, Peer, RunId, StoreId};
 use crate::limits::PREPARE_ENTRIES_MAX;
+use crate::message::Grant;
 use crate::message::{Message, Testimony};
 use crate::time::Time;
 
@@ -114,13 +118,16 @@ fn body_to_wire(message: Message) -> Wire {
         Message::Diverged { epoch, index, own } => {
             Wire::Diverged(v1::Diverged { epoch: Some(epoch_to_wire(epoch)), index: index.0, own: chain_to_wire(own) })
         }
-        Message::Heartbeat { epoch, to_run, sent_at, hears_you, commit_index } => Wire::Heartbeat(v1::Heartbeat {
-            epoch: Some(epoch_to_wire(epoch)),
-            to_run: to_run.0,
-            sent_at_ns: sent_at.0,
-            hears_you,
-            commit_index: commit_index.0,
-        }),
+        Message::Heartbeat { epoch, to_run, sent_at, hears_you, commit_index, grant } => {
+            Wire::Heartbeat(v1::Heartbeat {
+                epoch: Some(epoch_to_wire(epoch)),
+                to_run: to_run.0,
+                sent_at_ns: sent_at.0,
+                hears_you,
+                commit_index: commit_index.0,
+                grant: grant.map(|grant| v1::Grant { clock_ns: grant.clock.0, span_ns: span_to_wire(grant.span) }),
+            })
+        }
         Message::Echo { epoch, to_run, sent_at, clock, end, confirmed, applied_index, digest } => {
             Wire::Echo(v1::Echo {
                 epoch: Some(epoch_to_wire(epoch)),
@@ -197,6 +204,9 @@ fn body_from_wire(wire: Wire) -> Result<Message, Malformed> {
             sent_at: Time(heartbeat.sent_at_ns),
             hears_you: heartbeat.hears_you,
             commit_index: LogIndex(heartbeat.commit_index),
+            grant: heartbeat
+                .grant
+                .map(|grant| Grant { clock: Time(grant.clock_ns), span: Duration::from_nanos(grant.span_ns) }),
         },
         Wire::Echo(echo) => Message::Echo {
             epoch: epoch_from_wire(echo.epoch)?,

@@ -7,6 +7,8 @@ pub mod link;
 mod parts;
 pub mod refusal;
 
+use std::time::Duration;
+
 use crate::codec::Malformed;
 use crate::ids::{Epoch, RunId, ServerId};
 
@@ -37,4 +39,9 @@ pub fn epoch_from_wire(wire: Option<v1::Epoch>) -> Result<Epoch, Malformed> {
 /// **Errors:** [`Malformed`] where it is out of range.
 pub fn server_from_wire(wire: u32) -> Result<ServerId, Malformed> {
     u8::try_from(wire).map(ServerId).map_err(|_| Malformed("server id"))
+}
+
+/// A span for the wire, in nanoseconds.
+pub(crate) fn span_to_wire(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }

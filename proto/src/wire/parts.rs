@@ -142,7 +142,7 @@ pub(super) fn constants_to_wire(constants: &Constants) -> v1::Constants {
             QuorumRule::Survivors => v1::constants::Quorum::Survivors,
         }
         .into(),
-        lease_ns: nanos(constants.lease),
+        lease_ns: super::span_to_wire(constants.lease),
         drift_ppm: constants.drift.0,
         min_copies: u32::try_from(constants.min_copies).unwrap_or(u32::MAX),
     }
@@ -178,10 +178,6 @@ pub(super) fn constants_from_wire(wire: Option<v1::Constants>) -> Result<Constan
 }
 
 /// More than 580 years do not fit, and are as good as for ever.
-fn nanos(span: Duration) -> u64 {
-    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
-}
-
 pub(super) fn tail_to_wire(tail: &Tail) -> v1::Tail {
     let epoch_end =
         |end: &EpochEnd| v1::EpochEnd { epoch: Some(epoch_to_wire(end.epoch)), last: Some(position_to_wire(end.last)) };

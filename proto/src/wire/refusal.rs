@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 
 use super::v1::{self, refusal::Kind};
 use crate::codec::Malformed;
-use crate::ids::ServerId;
+use crate::ids::{ServerId, Version};
 use crate::request::Refusal;
 
 /// The trailer in which a refusal travels on unary calls.
@@ -39,6 +39,7 @@ pub fn refusal_to_wire(refusal: &Refusal, primary_address: Option<&str>) -> v1::
         Refusal::BadServer { .. } => (Kind::BadServer, None, 0),
         Refusal::HandOverCalledOff => (Kind::HandOverCalledOff, None, 0),
         Refusal::Recovering => (Kind::Recovering, None, 0),
+        Refusal::VersionAhead { version } => (Kind::VersionAhead, None, version.0),
     };
     v1::Refusal {
         kind: kind.into(),
@@ -73,6 +74,7 @@ pub fn refusal_from_wire(wire: v1::Refusal) -> Result<Refused, Malformed> {
         Kind::BadServer => Refusal::BadServer { reason: "the server named can't be used for this" },
         Kind::HandOverCalledOff => Refusal::HandOverCalledOff,
         Kind::Recovering => Refusal::Recovering,
+        Kind::VersionAhead => Refusal::VersionAhead { version: Version(wire.bound) },
     };
     let primary_address = Some(wire.primary_address).filter(|address| !address.is_empty());
     Ok(Refused { refusal, message: wire.message, primary_address })
@@ -102,7 +104,10 @@ pub fn code(refusal: &Refusal) -> Code {
     match refusal {
         Refusal::NotPrimary { .. } | Refusal::SessionUnknown => Code::Unavailable,
         Refusal::OutcomeUnknown | Refusal::HandOverCalledOff => Code::Aborted,
-        Refusal::SessionExpired | Refusal::SequenceAnswered { .. } | Refusal::Recovering => Code::FailedPrecondition,
+        Refusal::SessionExpired
+        | Refusal::SequenceAnswered { .. }
+        | Refusal::Recovering
+        | Refusal::VersionAhead { .. } => Code::FailedPrecondition,
         Refusal::Overloaded => Code::ResourceExhausted,
         Refusal::BadKey { .. } | Refusal::BadValue { .. } | Refusal::BadSequence | Refusal::BadServer { .. } => {
             Code::InvalidArgument
@@ -146,6 +151,10 @@ pub fn sentence(refusal: &Refusal, primary_address: Option<&str>) -> String {
             "the hand-over was called off because the target did not catch up in time: the primary goes on, ask again"
                 .to_owned()
         }
+        Refusal::VersionAhead { version } => format!(
+            "the cluster is at version {version} and has never been at the one that was asked for: it was set back, or the \
+            version is of another cluster"
+        ),
         Refusal::Recovering => "this server has restarted and has not found its place yet, so it can't use the word: \
             ask a server that was up, or use heirloom recover"
             .to_owned(),

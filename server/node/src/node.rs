@@ -7,8 +7,8 @@ use heirloom_primary::{Primary, Setting};
 use heirloom_proto::event::{Action, Birth, Cause, Durable, Event, Identity, Note, Ticket};
 use heirloom_proto::status::RoleName;
 use heirloom_proto::{
-    ClusterId, Constants, Epoch, Member, Mutant, NodeConfig, Outbox, Peer, QuorumRule, Register, RunId, ServerId,
-    Standing, Time, VoterKind, WallTime, planted,
+    ClusterId, Constants, Epoch, Member, Mutant, NodeConfig, Outbox, Peer, QuorumRule, Refusal, Register, RunId,
+    ServerId, Standing, Time, VoterKind, WallTime, planted,
 };
 
 use crate::peers::Peers;
@@ -183,8 +183,14 @@ impl Node {
 
     /// This run is over; every caller is told the truth about time.
     pub(crate) fn halt(&mut self, cause: Cause, successor: Option<ServerId>, out: &mut Outbox) {
-        if let Role::Primary(primary) = &mut self.role {
-            primary.depose(successor, out);
+        match &mut self.role {
+            Role::Primary(primary) => primary.depose(successor, out),
+            Role::Copy(backup) => {
+                for read in backup.take_reads() {
+                    out.respond(read.token, Err(Refusal::NotPrimary { primary: successor }));
+                }
+            }
+            Role::Witness | Role::Over => {}
         }
         self.role = Role::Over;
         out.act(Action::Halt(cause));

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use heirloom_backup::Unanswered;
 use heirloom_primary::Primary;
 use heirloom_proto::event::{Cause, Note};
 use heirloom_proto::message::Testimony;
 use heirloom_proto::proposal::Vote;
 use heirloom_proto::view::Derivation;
 use heirloom_proto::{
-    ClusterId, Epoch, Member, Message, Mutant, Outbox, Peer, Proposal, QuorumRule, RunId, ServerId, Standing, Time,
-    View, planted, quorum,
+    ClusterId, Epoch, Member, Message, Mutant, Outbox, Peer, Proposal, QuorumRule, Request, RunId, ServerId, Standing,
+    Time, View, planted, quorum,
 };
 
 use crate::node::{Node, Role};
@@ -493,11 +494,15 @@ impl Node {
         let at = self.wall;
         let me = self.me();
         match std::mem::replace(&mut self.role, Role::Over) {
-            Role::Copy(backup) => {
+            Role::Copy(mut backup) => {
                 let excused = self.excused();
+                let reads = backup.take_reads();
                 let replica = backup.into_replica();
                 let primary = Primary::inherit(me, replica, mandate, self.setting(now, &excused), at, out);
                 self.role = Role::Primary(Box::new(primary));
+                for Unanswered { token, key, consistency } in reads {
+                    self.requested_of_primary(now, token, Request::Read { key, consistency }, out);
+                }
             }
             Role::Primary(mut primary) => {
                 let excused = self.excused();

@@ -2,6 +2,7 @@
 
 use heirloom_primary::Echo;
 use heirloom_proto::event::{Action, Cause, Note};
+use heirloom_proto::message::Grant;
 use heirloom_proto::{
     ClusterId, Epoch, Message, Mutant, Outbox, Peer, QuorumRule, RunId, ServerId, Standing, Time, VoterKind, planted,
 };
@@ -19,7 +20,8 @@ impl Node {
         self.peers.connected(now, peer);
         self.proofs.void(peer.server);
         if let Role::Primary(primary) = &self.role {
-            primary.heartbeat(peer, true, now, out);
+            let excused = self.excused();
+            primary.heartbeat(peer, true, self.setting(now, &excused), out);
         }
         self.ask_again(now, peer.server, out);
     }
@@ -108,10 +110,10 @@ impl Node {
             Message::Accept { view } => self.asked_to_accept(now, from.server, &view, out),
             Message::Accepted { epoch } => self.accepted(now, from.server, epoch, out),
             Message::StartEpoch { view } => self.asked_to_start(now, from.server, &view, out),
-            Message::Heartbeat { epoch, to_run, sent_at, hears_you, commit_index } => {
+            Message::Heartbeat { epoch, to_run, sent_at, hears_you, commit_index, grant } => {
                 let right = to_run == self.run() && epoch.server == from.server && epoch.run == from.run && current;
                 if right {
-                    self.heartbeat(now, from, epoch, sent_at, hears_you, commit_index, out);
+                    self.heartbeat(now, from, epoch, sent_at, hears_you, (commit_index, grant), out);
                 }
             }
             Message::Cut { epoch, run, end, keep } => {
@@ -177,8 +179,8 @@ impl Node {
             }
             Message::Gap { epoch, end } => primary.gap(from, epoch, end, setting, out),
             Message::Diverged { epoch, index, own } => primary.accused(from, epoch, index, own, out),
-            Message::Echo { epoch, to_run, sent_at, clock: _, end, confirmed, applied_index, digest } => {
-                let echo = Echo { epoch, sent_at, end, confirmed, applied: (applied_index, digest) };
+            Message::Echo { epoch, to_run, sent_at, clock, end, confirmed, applied_index, digest } => {
+                let echo = Echo { epoch, sent_at, clock, end, confirmed, applied: (applied_index, digest) };
                 to_run == primary.view().epoch.run && primary.echoed(from, echo, setting, out)
             }
             Message::Idle { epoch, to_run, wants_copy } => {
@@ -243,7 +245,7 @@ impl Node {
         epoch: Epoch,
         sent_at: Time,
         hears_you: bool,
-        commit_index: heirloom_proto::LogIndex,
+        (commit_index, grant): (heirloom_proto::LogIndex, Option<Grant>),
         out: &mut Outbox,
     ) {
         if self.cluster().is_none() {
@@ -271,6 +273,9 @@ impl Node {
             && (epoch == self.register.promised || takes_lower_epochs())
             && backup.echo(now, epoch, sent_at, commit_index, out)
         {
+            if let Some(grant) = grant {
+                backup.granted(now, epoch, grant, commit_index, self.config.constants.drift);
+            }
             return;
         }
         let wants_copy = self.config.kind() == VoterKind::Data;

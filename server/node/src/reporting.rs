@@ -46,7 +46,8 @@ impl Node {
         let excused = self.excused();
         let lease = match &self.role {
             Role::Primary(primary) => primary.lease_until(self.setting(now, &excused)),
-            Role::Witness | Role::Copy(_) | Role::Over => None,
+            Role::Copy(backup) => backup.lease_until(),
+            Role::Witness | Role::Over => None,
         };
         let view = match &self.role {
             Role::Primary(primary) => Some(primary.view()),

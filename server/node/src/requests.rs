@@ -1,5 +1,6 @@
 //! Requests of clients and operators, and the end of a batch of events.
 
+use heirloom_backup::Unanswered;
 use heirloom_proto::event::{Note, Token};
 use heirloom_proto::{Outbox, QuorumRule, Refusal, Request, Response, ServerId, Time, WallTime};
 
@@ -12,9 +13,24 @@ impl Node {
             let result = self.fence(now, server, out);
             return out.respond(token, result);
         }
-        if !matches!(self.role, Role::Primary(_)) {
-            return out.respond(token, Err(Refusal::NotPrimary { primary: self.primary_known(now) }));
+        let primary = self.primary_known(now);
+        match (&mut self.role, request) {
+            (Role::Primary(_), request) => self.requested_of_primary(now, token, request, out),
+            (Role::Copy(backup), Request::Read { key, consistency }) if self.identity.cluster.is_some() => {
+                if let Err(refusal) = heirloom_primary::check_key(&key) {
+                    return out.respond(token, Err(refusal));
+                }
+                // The primary answers at once what would wait here for longer than this.
+                let until = now + self.config.heartbeat;
+                backup.read(Unanswered { token, key, consistency }, now, until, primary, out);
+            }
+            (Role::Copy(_) | Role::Witness | Role::Over, _) => {
+                out.respond(token, Err(Refusal::NotPrimary { primary }));
+            }
         }
+    }
+
+    pub(crate) fn requested_of_primary(&mut self, now: Time, token: Token, request: Request, out: &mut Outbox) {
         // Steps of the calendar backwards would make the time of a change lie; it stands still instead.
         let at = self.wall;
         self.lead(now, |primary, setting| primary.request(token, request, at, setting, out));

@@ -17,11 +17,11 @@ impl Node {
                 let own = [primary.settled_at(self.setting(self.tick_at, &excused)), primary.hand_over_deadline()];
                 deadline = own.into_iter().flatten().fold(deadline, Time::min);
             }
-            Role::Copy(_) => {
+            Role::Copy(backup) => {
                 // One that has passed has been acted upon; the tick goes on asking.
                 let suspected =
                     self.watch.suspected_at(self.config.suspicion).map(|at| at + self.config.heartbeat / 16);
-                let own = [suspected, self.defer_until];
+                let own = [suspected, self.defer_until, backup.reads_due_at()];
                 let last_tick = self.tick_at - self.config.heartbeat;
                 deadline = own.into_iter().flatten().filter(|at| *at > last_tick).fold(deadline, Time::min);
             }
@@ -45,6 +45,10 @@ impl Node {
 
     /// What may have become due with time.
     pub(crate) fn on_time(&mut self, now: Time, out: &mut Outbox) {
+        let known = self.primary_known(now);
+        if let Role::Copy(backup) = &mut self.role {
+            backup.answer_reads(now, known, out);
+        }
         let called_off = self.lead(now, |primary, setting| {
             primary.settle_by_time(setting, out);
             primary.call_off_hand_over(setting, out)
@@ -67,9 +71,10 @@ impl Node {
     /// The primary heartbeats all voters, the witness too.
     pub(crate) fn heartbeat_all(&self, now: Time, out: &mut Outbox) {
         let Role::Primary(primary) = &self.role else { return };
+        let excused = self.excused();
         for peer in self.others().filter_map(|server| self.peers.peer(server)) {
             let hears_you = self.peers.heard_within(now, peer.server, self.config.suspicion);
-            primary.heartbeat(peer, hears_you, now, out);
+            primary.heartbeat(peer, hears_you, self.setting(now, &excused), out);
         }
     }
 

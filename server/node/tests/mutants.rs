@@ -276,6 +276,52 @@ fn a_primary_that_is_taken_for_dead(answered: Answered) -> World {
     world
 }
 
+/// Law 6, of read leases: server 2 has been chosen to go on alone, with the others leaving and reached by nobody but each
+/// other. Server 1 is proven dead, comes back unheard of, and is granted a lease by server 0, whose own still runs.
+fn an_old_primary_grants_to_one_that_was_proven_dead() -> World {
+    let voters = [[VoterKind::Data; 3].as_slice(), &[VoterKind::Witness; 2]].concat();
+    let lease = Duration::from_secs(5);
+    let mut world = World::with(Constants { lease, min_copies: 1, ..Constants::defaults(voters) });
+    world.start_all();
+    world.run_until("all are members", World::all_are_members);
+    world.run_until("all may read", |world| (0..3).all(|server| world.status(id(server)).lease.is_some()));
+    for (one, other) in [(0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (1, 4)] {
+        world.cut(id(one), id(other));
+        world.cut(id(other), id(one));
+    }
+    world.run_until("server 2 goes on alone", |world| {
+        world.role(id(2)) == RoleName::Primary && world.status(id(2)).in_sync.len() == 1
+    });
+    world.kill(id(1));
+    world.run_until("server 1 is proven dead", |world| {
+        let proven = |note: &heirloom_proto::Note| {
+            matches!(note, heirloom_proto::Note::ProvenDead { server: heirloom_proto::ServerId(1), .. })
+        };
+        world.notes.iter().any(|(at, note)| *at == id(2) && proven(note))
+    });
+    world.start(id(1));
+    world.run_until("server 1 may read again", |world| world.status(id(1)).lease.is_some());
+    world
+}
+
+#[test]
+fn a_proof_from_before_the_last_acknowledgement_settles_nobody() {
+    caught_by(Mutant::ProofsBeforeTheLastWord, || {
+        let mut world = an_old_primary_grants_to_one_that_was_proven_dead();
+        world.reconnect(id(2), id(0));
+        world.run_until("server 2 serves", |world| world.serves(2));
+    });
+}
+
+#[test]
+fn one_round_of_proofs_settles_nobody_where_several_are_leaving() {
+    caught_by(Mutant::ProofsInOneRound, || {
+        let mut world = an_old_primary_grants_to_one_that_was_proven_dead();
+        world.kill(id(0));
+        world.run_until("server 2 serves", |world| world.serves(2));
+    });
+}
+
 impl World {
     fn end_position(&self, server: u8) -> heirloom_proto::Position {
         self.node(id(server)).replica().expect("it keeps data").log().end_position()

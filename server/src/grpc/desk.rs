@@ -263,6 +263,7 @@ fn after_unknown(refusal: &Refusal) -> AfterUnknown {
         | Refusal::BadSequence
         | Refusal::BadServer { .. }
         | Refusal::HandOverCalledOff
+        | Refusal::VersionAhead { .. }
         | Refusal::Recovering => AfterUnknown::StaysUnknown,
     }
 }

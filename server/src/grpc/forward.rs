@@ -200,7 +200,10 @@ fn take(pending: &mut HashMap<u64, oneshot::Sender<Forwarded>>, answers: Session
     for answer in answers.responses {
         let Some(reply) = pending.remove(&answer.tag) else { continue };
         let forwarded = match answer.response.map(response_from_wire) {
-            Some(Ok(result)) => Forwarded::Answered(result.map_err(|refused| refused.refusal)),
+            Some(Ok(Ok(Answered { response, server }))) => {
+                Forwarded::Answered(Ok(Answered { response: response.forwarded(), server }))
+            }
+            Some(Ok(Err(refused))) => Forwarded::Answered(Err(refused.refusal)),
             // It may have been carried out, whatever it was that came back.
             Some(Err(_)) | None => Forwarded::Broken,
         };

@@ -20,7 +20,7 @@ fn add(key: &str, value: &str) -> AddRequest {
 }
 
 fn read(key: &str) -> ReadRequest {
-    ReadRequest { key: Bytes::from(key.to_owned()), redirect: false }
+    ReadRequest { key: Bytes::from(key.to_owned()), redirect: false, ..Default::default() }
 }
 
 #[tokio::test]

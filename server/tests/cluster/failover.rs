@@ -44,7 +44,8 @@ async fn writes_with_a_request_id_go_on_through_the_loss_and_return_of_every_ser
         for round in 0..2 {
             for sequence in 1..=200 {
                 let key = format!("{round}-{sequence}").into();
-                let found = world.dictionary(server).read(ReadRequest { key, redirect: false }).await.expect("read");
+                let found =
+                    world.dictionary(server).read(ReadRequest { key, ..Default::default() }).await.expect("read");
                 assert!(found.into_inner().found, "{round}-{sequence} at {server}");
             }
         }
@@ -62,7 +63,7 @@ async fn a_whole_cluster_that_was_stopped_comes_back_with_its_data() {
     for server in 0..3 {
         world.restart(server).await;
     }
-    let request = ReadRequest { key: "key".into(), redirect: false };
+    let request = ReadRequest { key: "key".into(), ..Default::default() };
     let found = world.dictionary(1).read(request).await.expect("waits for a primary").into_inner();
     assert_eq!(found.value, "value");
 }

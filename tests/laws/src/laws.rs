@@ -18,6 +18,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use bytes::Bytes;
 use heirloom_proto::{
     Action, Epoch, LogIndex, Member, Message, Note, Peer, Position, Record, Response, ServerId, View,
 };
@@ -315,6 +316,29 @@ impl Laws {
                 5,
                 format!("server {} cuts behind {keep}, and {first_lost} is committed", server.id()),
             );
+        }
+        Ok(())
+    }
+
+    /// Law 4 of a read of this key: it saw the committed state of the version that it names, all of it and nothing else.
+    ///
+    /// **Errors:** the law that is broken.
+    pub fn read(&self, by: ServerId, key: &Bytes, response: &Response) -> Checked {
+        let Some(seen) = response.seen() else { return Ok(()) };
+        if seen.version > self.oracle.version() {
+            let committed = self.oracle.version();
+            let what = format!("server {by} reads version {}, and {committed} is committed", seen.version);
+            return Violation::of(4, what);
+        }
+        let found = match response {
+            Response::Found { value, version, .. } => Some((*version, value)),
+            _ => None,
+        };
+        let committed = self.oracle.value_at(key, seen.version);
+        if found != committed {
+            let what =
+                format!("server {by} reads {found:?} of {key:?} at {}, where it has {committed:?}", seen.version);
+            return Violation::of(4, what);
         }
         Ok(())
     }

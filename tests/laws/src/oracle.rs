@@ -26,6 +26,8 @@ pub struct Oracle {
     version: Version,
     requests: BTreeMap<(SessionId, u64), LogIndex>,
     values: BTreeMap<Bytes, LogIndex>,
+    /// The changes of each key, by version; `None` for a delete.
+    changes: BTreeMap<Bytes, Vec<(Version, Option<Bytes>)>>,
     /// Values of which a client was told that they are not applied and never will be.
     not_applied: BTreeSet<Bytes>,
 }
@@ -84,6 +86,14 @@ impl Oracle {
                 }
             }
         }
+        for effect in &entry.entry().effects {
+            let (key, value) = match effect {
+                Effect::Put { key, value } => (key, Some(value.clone())),
+                Effect::Remove { key } => (key, None),
+                Effect::OpenSession(_) | Effect::RemoveSession(_) => continue,
+            };
+            self.changes.entry(key.clone()).or_default().push((entry.entry().version, value));
+        }
         self.version = self.version.max(entry.entry().version);
         self.entries.push(Committed { hash, by, digest: None });
         Ok(())
@@ -111,6 +121,14 @@ impl Oracle {
     /// Whether this value was committed.
     pub fn has_value(&self, value: &Bytes) -> bool {
         self.values.contains_key(value)
+    }
+
+    /// What a key had at a version of the dictionary: the version of its last change, and its value.
+    pub fn value_at(&self, key: &Bytes, version: Version) -> Option<(Version, &Bytes)> {
+        let changes = self.changes.get(key)?;
+        let upto = changes.partition_point(|(changed_at, _)| *changed_at <= version);
+        let (changed_at, value) = changes.get(upto.checked_sub(1)?)?;
+        value.as_ref().map(|value| (*changed_at, value))
     }
 
     /// A client was told that its add has no effect.

@@ -116,12 +116,13 @@ pub fn message(message: &Message) -> String {
             format!("{name} {} {} applied {applied_index}", epoch(*confirmed), position(*up_to))
         }
         Message::Gap { epoch: missed, end } => format!("{name} {} end {}", epoch(*missed), position(*end)),
-        Message::Heartbeat { epoch: beating, to_run, sent_at, hears_you, commit_index } => format!(
-            "{name} {} to {} at {} hears you {hears_you} commit {}",
+        Message::Heartbeat { epoch: beating, to_run, sent_at, hears_you, commit_index, grant } => format!(
+            "{name} {} to {} at {} hears you {hears_you} commit {}{}",
             epoch(*beating),
             run(*to_run),
             sent_at.0 / 1_000,
-            index(commit_index)
+            index(commit_index),
+            grant.map_or(String::new(), |grant| format!(" grants {:?} from {}", grant.span, grant.clock.0 / 1_000))
         ),
         Message::Echo { epoch: echoed, sent_at, end, confirmed, applied_index, .. } => format!(
             "{name} {} of {} end {end} confirmed {} applied {applied_index}",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use heirloom_laws::Violation;
-use heirloom_proto::{Refusal, Response, Time, Token, Version};
+use heirloom_proto::{Refusal, Response, Seen, Time, Token, Version};
 
 use crate::intern::fingerprint;
 use crate::rules::{Budget, Sight};
@@ -86,7 +86,8 @@ impl Universe {
                     None => {}
                 }
             }
-            Ok(Response::Found { version, .. } | Response::NotFound { version, .. }) => {
+            // There is one key: what was known of it when it was asked for is seen, whatever else is.
+            Ok(Response::Found { version, .. } | Response::NotFound { seen: Seen { version, .. } }) => {
                 let known = asked.unwrap_or_default();
                 if *version < known {
                     let what = format!("a read found version {version}, and {known} was known when it was asked");

@@ -162,15 +162,15 @@ impl Universe {
     }
 
     /// Notices what the search reaches.
-    fn look(&mut self, seen: &Local, action: &Action) {
+    fn look(&mut self, server: &Local, action: &Action) {
         let sights: &[Sight] = match action {
             Action::Respond { result: Ok(Response::Changed { .. }), .. } => &[Sight::AWriteWasAnswered],
-            Action::Respond { result: Ok(Response::Found { .. } | Response::NotFound { .. }), .. } => {
-                &[Sight::AReadWasAnswered]
+            Action::Respond { result: Ok(Response::Found { seen, .. } | Response::NotFound { seen }), .. } => {
+                if seen.waited { &[Sight::AReadWasAnswered, Sight::AReadWaited] } else { &[Sight::AReadWasAnswered] }
             }
             Action::Tell(Note::Chosen { reason, .. }) => {
                 let took_over = reason.contains("leads no more") || reason.contains("handed over");
-                let inherited = seen.node().is_some_and(|node| {
+                let inherited = server.node().is_some_and(|node| {
                     let applied = Inspect::applied(node).map_or(0, |(applied, _)| applied.0);
                     Inspect::log_end(node).is_some_and(|end| end.0 > applied + 1)
                 });
@@ -188,7 +188,7 @@ impl Universe {
             Action::Tell(Note::RolledBack { .. }) => &[Sight::ATailWasRolledBack],
             Action::Tell(Note::ProvenDead { .. }) => &[Sight::ADeathWasProven],
             Action::Persist { record: Record::Register(register), .. } => {
-                let forgot = seen.node().and_then(Inspect::votes).is_some_and(|r| r.standing == Standing::Amnesiac);
+                let forgot = server.node().and_then(Inspect::votes).is_some_and(|r| r.standing == Standing::Amnesiac);
                 if forgot && register.standing == Standing::Intact { &[Sight::AVoterRememberedAgain] } else { &[] }
             }
             Action::Halt(Cause::Deposed) => &[Sight::AServerWasDeposed],

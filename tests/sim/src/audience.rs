@@ -223,6 +223,13 @@ impl World {
                 }
                 self.history.note(&key, operation);
             }
+            Ended::Weak(result) => {
+                self.tally.operation(Asked::Read, Told::Answered);
+                self.seen.saw(Sight::AWeakReadWasAnswered);
+                if let Err(violation) = result {
+                    self.broke(violation);
+                }
+            }
             Ended::NotApplied(pending) => {
                 self.tally.operation(asked(&pending.call), Told::NotApplied);
                 self.seen.saw(Sight::ACallWasDefinitelyNotApplied);

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use heirloom_proto::{Change, Response, ServerId, Time};
-use heirloom_session::{CallId, Failure, Input, Outcome, Output, Seat, Session};
+use heirloom_laws::Violation;
+use heirloom_proto::{Change, Response, ServerId, Time, Version};
+use heirloom_session::{CallId, Failure, Freshness, Input, Outcome, Output, Seat, Session};
 
 use crate::clock::Instant;
 use crate::linearizable::{self, Call, Operation};
@@ -15,6 +16,9 @@ use crate::random::Random;
 pub(crate) struct Pending {
     pub key: Bytes,
     pub call: Call,
+    pub freshness: Freshness,
+    /// The highest version that the client had been told of when it asked.
+    pub known: Version,
     pub called_at: Instant,
 }
 
@@ -23,6 +27,8 @@ pub(crate) struct Pending {
 pub(crate) enum Ended {
     /// For the history of the key.
     Seen(Bytes, Operation),
+    /// A read that need not be linearizable; an error where it saw less than it must.
+    Weak(Result<(), Violation>),
     /// Certainly nothing was changed.
     NotApplied(Pending),
 }
@@ -43,6 +49,7 @@ pub(crate) struct Client {
     pub wake_for: Option<Time>,
     pub wake_number: u64,
     pub answered: u64,
+    known: Version,
     /// What it asks and when, whatever else happens in the world.
     pub random: Random,
 }
@@ -61,6 +68,7 @@ impl Client {
             wake_for: None,
             wake_number: 0,
             answered: 0,
+            known: Version(0),
             random,
         }
     }
@@ -83,11 +91,23 @@ impl Client {
             1 => Call::Delete,
             _ => Call::Read,
         };
-        self.begin(now, key, call, patience)
+        let freshness = match random.weighted(&[80, 14, 6]) {
+            0 => Freshness::Linearizable,
+            1 => Freshness::Causal,
+            _ => Freshness::Stale,
+        };
+        self.begin(now, key, call, freshness, patience)
     }
 
     /// Begins this call.
-    pub(crate) fn begin(&mut self, now: Instant, key: Bytes, call: Call, patience: Instant) -> Vec<Output> {
+    pub(crate) fn begin(
+        &mut self,
+        now: Instant,
+        key: Bytes,
+        call: Call,
+        freshness: Freshness,
+        patience: Instant,
+    ) -> Vec<Output> {
         self.calls += 1;
         let id = CallId(self.calls);
         let operation = match &call {
@@ -95,9 +115,10 @@ impl Client {
                 heirloom_session::Operation::Change(Change::Add { key: key.clone(), value: value.clone() })
             }
             Call::Delete => heirloom_session::Operation::Change(Change::Delete { key: key.clone() }),
-            Call::Read => heirloom_session::Operation::Read { key: key.clone() },
+            Call::Read => heirloom_session::Operation::Read { key: key.clone(), freshness, from: None },
         };
-        self.pending.insert(id, Pending { key, call, called_at: now });
+        let known = self.known;
+        self.pending.insert(id, Pending { key, call, freshness, known, called_at: now });
         self.session.step(Time(now), Input::Call { call: id, operation, deadline: Time(now + patience) })
     }
 
@@ -107,6 +128,15 @@ impl Client {
         match outcome {
             Ok(answer) => {
                 self.answered += 1;
+                let is_weak = pending.call == Call::Read && pending.freshness != Freshness::Linearizable;
+                let version = match &answer.response {
+                    Response::Changed { version, .. } => Some(*version),
+                    other => other.seen().map(|seen| seen.version),
+                };
+                self.known = self.known.max(version.unwrap_or_default());
+                if is_weak {
+                    return Ended::Weak(weakly(&pending, version.unwrap_or_default()));
+                }
                 let outcome = match &answer.response {
                     Response::Changed { existed, .. } => linearizable::Outcome::Changed { existed: *existed },
                     Response::Found { value, .. } => linearizable::Outcome::Found(value.clone()),
@@ -130,7 +160,16 @@ impl Client {
     }
 
     fn seen(&self, pending: Pending, returned: Option<(Instant, linearizable::Outcome)>) -> Ended {
-        let Pending { key, call, called_at } = pending;
+        let Pending { key, call, called_at, .. } = pending;
         Ended::Seen(key, Operation { client: self.name, call, called_at, returned })
     }
+}
+
+/// Law 7 of causal reads: none goes back behind what its client knew, its own changes included.
+fn weakly(pending: &Pending, version: Version) -> Result<(), Violation> {
+    if pending.freshness == Freshness::Causal && version < pending.known {
+        let what = format!("a causal read saw {version}, and its client knew {}", pending.known);
+        return Violation::of(7, what);
+    }
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use heirloom_proto::{ServerId, VoterKind};
+use heirloom_session::Freshness;
 
 use crate::clock::{Instant, MILLISECOND, SECOND};
 use crate::linearizable::Call;
@@ -126,7 +127,7 @@ impl World {
         let mut calls = vec![(Bytes::from_static(b"k0"), Call::Add(Bytes::from_static(b"the last word")))];
         calls.extend((0..self.plan.keys).map(|key| (Bytes::from(format!("k{key}")), Call::Read)));
         for (key, call) in calls {
-            let outputs = self.clients[place].begin(self.now, key, call, patience);
+            let outputs = self.clients[place].begin(self.now, key, call, Freshness::Linearizable, patience);
             self.client_does(place, outputs);
             let give_up = self.now + patience + SECOND;
             while !self.clients[place].pending.is_empty() && self.now < give_up && self.violation.is_none() {

@@ -95,6 +95,9 @@ fn grounds(mutant: Mutant) -> &'static [(Option<Shape>, Focus)] {
         M::LeaseKeptAfterOwnPromise | M::LearnerOutsideLease => {
             &[(Some(Shape::TwoAndWitness), Focus::Leases), (Some(Shape::ThreeLoose), Focus::Leases)]
         }
+        M::ReadLeaseKept | M::GrantBeyondLease | M::GrantFromReceipt | M::LearnerGranted => {
+            &[ANY, (None, Focus::Leases), (Some(Shape::ThreeLoose), Focus::Leases)]
+        }
         M::LeaseFromAnswer | M::WaitFromFreeze | M::LeavingForgotten | M::NoLeaseWait | M::ReadWithoutLease => {
             &[ANY, (None, Focus::Leases)]
         }

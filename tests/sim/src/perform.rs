@@ -113,6 +113,9 @@ impl World {
         }
         self.watch_answer(id, &request, &result);
         let input = match result {
+            Ok(response) if asked != id => {
+                Input::Answered { attempt, response: response.forwarded(), server: Some(id) }
+            }
             Ok(response) => Input::Answered { attempt, response, server: Some(id) },
             Err(refusal) => Input::Refused { attempt, refusal },
         };

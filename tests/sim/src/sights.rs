@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use heirloom_proto::{
-    Epoch, Event, Message, QuorumRule, Refusal, Request, Response, ServerId, SessionId, Standing, View, VoterKind,
+    Consistency, Epoch, Event, Message, QuorumRule, Refusal, Request, Response, ServerId, SessionId, Standing, View,
+    VoterKind,
 };
 
 use crate::clock::Instant;
@@ -30,11 +31,11 @@ impl World {
                 let now = self.now;
                 let server = self.server(id);
                 let leased = !self.plan.constants.lease.is_zero();
-                let lease_over = server.process().is_some_and(|process| {
-                    process.node.leads().is_some() && process.node.status(server.clock.read(now)).lease.is_none()
-                });
+                let lease_over =
+                    server.process().is_some_and(|process| process.node.status(server.clock.read(now)).lease.is_none());
                 if leased && lease_over {
-                    self.seen.saw(Sight::ALeaseRanOut);
+                    let leads = server.process().is_some_and(|process| process.node.leads().is_some());
+                    self.seen.saw(if leads { Sight::ALeaseRanOut } else { Sight::ABackupHadNoLease });
                 }
             }
             Event::Received { .. }
@@ -55,8 +56,17 @@ impl World {
         let Ok(response) = result else { return };
         let leads = self.server(id).process().is_some_and(|process| process.node.leads().is_some());
         match (request, response) {
-            (Request::Read { .. }, Response::Found { .. } | Response::NotFound { .. }) => {
+            (Request::Read { key, consistency }, Response::Found { .. } | Response::NotFound { .. }) => {
+                if let Err(violation) = self.laws.read(id, key, response) {
+                    self.broke(violation);
+                }
+                if *consistency != Consistency::Linearizable {
+                    return;
+                }
                 let leased = !self.plan.constants.lease.is_zero();
+                if response.seen().is_some_and(|seen| seen.waited) {
+                    self.seen.saw(Sight::AReadWaitedAtABackup);
+                }
                 self.seen.saw(match (leads, leased) {
                     (false, _) => Sight::ABackupAnsweredARead,
                     (true, true) => Sight::APrimaryAnsweredAReadUnderLease,

@@ -19,6 +19,9 @@ pub enum Sight {
     ALeaseRanOut,
     AnEpochWaitedForALease,
     ABackupAnsweredARead,
+    ABackupHadNoLease,
+    AReadWaitedAtABackup,
+    AWeakReadWasAnswered,
     APrimaryAnsweredAReadUnderLease,
     AReadWasConfirmed,
     ARetryWasAnsweredFromTheSessionTable,
@@ -46,9 +49,8 @@ pub enum Sight {
 }
 
 impl Sight {
-    /// All that must be seen by the test over many seeds. Not yet among them: [`Self::ABackupAnsweredARead`], for backups
-    /// hold no read leases yet.
-    pub const ALL: [Self; 35] = [
+    /// All that must be seen by the test over many seeds.
+    pub const ALL: [Self; 39] = [
         Self::AViewWasChosen,
         Self::AChangeWasAnswered,
         Self::AServerWasPromoted,
@@ -60,6 +62,10 @@ impl Sight {
         Self::ADeathWasProven,
         Self::ALeaseRanOut,
         Self::AnEpochWaitedForALease,
+        Self::ABackupAnsweredARead,
+        Self::ABackupHadNoLease,
+        Self::AReadWaitedAtABackup,
+        Self::AWeakReadWasAnswered,
         Self::APrimaryAnsweredAReadUnderLease,
         Self::AReadWasConfirmed,
         Self::ARetryWasAnsweredFromTheSessionTable,

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use heirloom_proto::{
-    Change, Epoch, LogIndex, Refusal, Request, Response, RunId, ServerId, SessionId, Time, Version, WallTime,
+    Change, Epoch, LogIndex, Refusal, Request, Response, RunId, Seen, ServerId, SessionId, Time, Version, WallTime,
 };
-use heirloom_session::{Attempt, CallId, Failure, Input, Operation, Output, Seat, Session};
+use heirloom_session::{Attempt, CallId, Failure, Freshness, Input, Operation, Output, Seat, Session};
 
 /// One session and its clock.
 #[derive(Clone)]
@@ -33,7 +33,11 @@ pub(crate) fn changed(epoch: Epoch) -> Response {
 }
 
 pub(crate) fn found(epoch: Epoch) -> Response {
-    Response::Found { value: "v".into(), version: Version(1), changed_at: WallTime(0), epoch }
+    Response::Found { value: "v".into(), version: Version(1), changed_at: WallTime(0), seen: seen(epoch) }
+}
+
+fn seen(epoch: Epoch) -> Seen {
+    Seen { version: Version(1), epoch, local: true, waited: false, age: None }
 }
 
 pub(crate) fn not_primary(primary: Option<u8>) -> Refusal {
@@ -85,7 +89,7 @@ impl Desk {
     }
 
     pub(crate) fn read(&mut self, key: &'static str) -> Vec<String> {
-        self.call(Operation::Read { key: key.into() })
+        self.call(Operation::Read { key: key.into(), freshness: Freshness::Linearizable, from: None })
     }
 
     pub(crate) fn call(&mut self, operation: Operation) -> Vec<String> {

@@ -87,7 +87,15 @@ fn every_message() -> Vec<Message> {
         Message::Confirm { epoch: EPOCH, position: POSITION, applied_index, digest },
         Message::Gap { epoch: EPOCH, end: POSITION },
         Message::Diverged { epoch: EPOCH, index: LogIndex(2), own: ChainHash(7) },
-        Message::Heartbeat { epoch: EPOCH, to_run, sent_at: Time(1), hears_you: true, commit_index },
+        Message::Heartbeat { epoch: EPOCH, to_run, sent_at: Time(1), hears_you: true, commit_index, grant: None },
+        Message::Heartbeat {
+            epoch: EPOCH,
+            to_run,
+            sent_at: Time(1),
+            hears_you: false,
+            commit_index,
+            grant: Some(Grant { clock: Time(3), span: Duration::from_nanos(4) }),
+        },
         Message::Echo {
             epoch: EPOCH,
             to_run,

@@ -418,12 +418,24 @@ impl World {
 
     /// Asks without waiting.
     pub fn ask(&mut self, server: ServerId, request: Request) -> Token {
+        let token = self.enqueue(server, request);
+        self.settle();
+        token
+    }
+
+    /// Asks, and leaves it in the queue.
+    pub fn enqueue(&mut self, server: ServerId, request: Request) -> Token {
         let token = Token(self.number());
         self.asked.insert(token, Asker::Client);
         let at = WallTime(self.now.0 / 1_000_000);
         self.queue.push_back((server, Event::Requested { token, request, at }));
-        self.settle();
         token
+    }
+
+    /// What was queued last comes before everything else: two connections know no order.
+    pub fn hurry(&mut self) {
+        let last = self.queue.pop_back().expect("something is queued");
+        self.queue.push_front(last);
     }
 
     /// Says that a server is off, and leaves it in the queue.

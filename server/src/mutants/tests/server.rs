@@ -68,7 +68,7 @@ pub(super) async fn told_to_stop(planted: Planted) -> Verdict {
         let _ = stopped.await;
     }));
     let mut client = DictionaryClient::connect(format!("http://{address}")).await.expect("connects");
-    let request = ReadRequest { key: "key".into(), redirect: false };
+    let request = ReadRequest { key: "key".into(), redirect: false, ..Default::default() };
     client.read(request).await.expect("serves");
     drop(client);
     stop.send(()).expect("it waits for this");

@@ -100,7 +100,11 @@ impl World {
     async fn heartbeat(&self, link: &Link, sent_at: u64) {
         let (to_run, sent_at) = (self.life.me.run, Time(sent_at));
         let commit_index = LogIndex(0);
-        self.say(link, Message::Heartbeat { epoch: EPOCH, to_run, sent_at, hears_you: true, commit_index }).await;
+        self.say(
+            link,
+            Message::Heartbeat { epoch: EPOCH, to_run, sent_at, hears_you: true, commit_index, grant: None },
+        )
+        .await;
     }
 
     /// Asks, and gives what was sent before the answer, and the answer.

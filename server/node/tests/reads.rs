@@ -1,0 +1,187 @@
+//! Stories of reads: at backups under their leases, causal and stale ones (PROTOCOL 10).
+#![allow(missing_docs, unreachable_pub, dead_code, reason = "a test")]
+
+mod small_world;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use heirloom_proto::mutants::{Mutant, plant};
+use heirloom_proto::{Consistency, Constants, Refusal, Request, Response, ServerId, Token, Version, VoterKind};
+use small_world::{World, add, id, read};
+
+const FULL: Duration = Duration::from_millis(100);
+
+fn leased() -> World {
+    let mut world = World::started(3, 0);
+    world.add("k", "old").expect("added");
+    world.run_until("all may read", |world| (0..3).all(|server| world.status(id(server)).lease.is_some()));
+    world
+}
+
+/// What a server answers without waiting for anything.
+fn at_once(world: &mut World, server: ServerId, request: Request) -> Option<Result<Response, Refusal>> {
+    let token = world.ask(server, request);
+    world.answer(token).cloned()
+}
+
+fn value(answer: Option<&Result<Response, Refusal>>) -> Option<&str> {
+    match answer {
+        Some(Ok(Response::Found { value, .. })) => Some(std::str::from_utf8(value).expect("text")),
+        _ => None,
+    }
+}
+
+fn with(consistency: Consistency) -> Request {
+    Request::Read { key: Bytes::from_static(b"k"), consistency }
+}
+
+/// Begins a change and stops once server 1 has it prepared and does not know that it is committed.
+fn prepared_at_1(world: &mut World, key: &str, value: &str) -> Token {
+    let applied = world.status(id(1)).applied;
+    let change = world.enqueue(id(0), add(None, key, value));
+    while world.status(id(1)).log_end == applied {
+        assert!(world.one(), "nothing more happens");
+    }
+    change
+}
+
+#[test]
+fn every_member_answers_a_read_by_itself() {
+    let mut world = leased();
+    for server in 0..3 {
+        let answer = at_once(&mut world, id(server), read("k"));
+        assert_eq!(value(answer.as_ref()), Some("old"), "server {server}");
+        let seen = *answer.expect("at once").expect("found").seen().expect("a read");
+        assert!(seen.local && !seen.waited, "{seen:?}");
+        assert!(seen.age.is_some_and(|age| age <= FULL), "{seen:?}");
+    }
+}
+
+#[test]
+fn a_read_at_a_backup_waits_for_the_change_of_its_key_that_is_prepared_there_and_for_no_other() {
+    let mut world = leased();
+    prepared_at_1(&mut world, "k", "new");
+    let touched = world.enqueue(id(1), read("k"));
+    let other = world.enqueue(id(1), read("other"));
+    let before = world.status(id(1)).applied;
+    while world.answer(other).is_none() {
+        assert!(world.one(), "nothing more happens");
+    }
+    if world.status(id(1)).applied == before {
+        assert_eq!(world.answer(touched), None, "it may not be told the old value, nor yet the new one");
+    }
+    world.settle();
+    assert_eq!(value(world.answer(touched)), Some("new"));
+    assert!(world.answers[&touched].as_ref().expect("found").seen().expect("a read").waited);
+}
+
+#[test]
+fn a_read_that_waits_too_long_goes_to_the_primary() {
+    let mut world = leased();
+    prepared_at_1(&mut world, "k", "new");
+    world.cut(id(0), id(1));
+    let token = world.enqueue(id(1), read("k"));
+    world.run_until("an answer", |world| world.answer(token).is_some());
+    assert_eq!(world.answer(token), Some(&Err(Refusal::NotPrimary { primary: Some(id(0)) })));
+}
+
+/// A backup that stood still while it was put out of the view, and goes on: its first step is a read.
+fn a_read_first_thing_after_a_pause() -> Option<Result<Response, Refusal>> {
+    let mut world = leased();
+    world.pause(id(1));
+    world.run_until("it is out", |world| world.members() == [0, 2] && world.primary() == Some(id(0)));
+    world.add("k", "new").expect("added");
+    let token = world.enqueue(id(1), read("k"));
+    world.hurry();
+    world.resume(id(1));
+    while world.answer(token).is_none() {
+        assert!(world.one(), "nothing more happens");
+    }
+    world.answer(token).cloned()
+}
+
+#[test]
+fn a_backup_that_was_put_out_while_it_stood_still_tells_no_old_value() {
+    let answer = a_read_first_thing_after_a_pause();
+    assert!(matches!(answer, Some(Err(Refusal::NotPrimary { .. }))), "{answer:?}");
+    let _without_the_check = plant(Mutant::ReadWithoutLease);
+    assert_eq!(
+        value(a_read_first_thing_after_a_pause().as_ref()),
+        Some("old"),
+        "the check of the lease is what keeps it"
+    );
+}
+
+#[test]
+fn a_backup_that_hears_nothing_more_stops_reading_before_another_may_lead_without_it() {
+    let mut world = leased();
+    world.cut_off(id(2));
+    world.run_until("the lease ends", |world| world.status(id(2)).lease.is_none());
+    assert!(world.members().contains(&2), "it is still a member, and no write is committed without it");
+    let answer = at_once(&mut world, id(2), read("k"));
+    assert!(matches!(answer, Some(Err(Refusal::NotPrimary { .. }))), "{answer:?}");
+}
+
+#[test]
+fn a_learner_is_granted_nothing() {
+    let mut world = leased();
+    world.kill(id(2));
+    world.run_until("it is out", |world| world.members() == [0, 1]);
+    world.start(id(2));
+    world.run_until("it is back", |world| {
+        let member = world.members().contains(&2);
+        assert!(member || world.status(id(2)).lease.is_none(), "a learner holds a lease");
+        member
+    });
+}
+
+#[test]
+fn without_leases_backups_read_nothing_linearizable() {
+    let constants = Constants { lease: Duration::ZERO, ..Constants::defaults(vec![VoterKind::Data; 3]) };
+    let mut world = World::with(constants);
+    world.start_all();
+    world.run_until("all are members", World::all_are_members);
+    world.add("k", "old").expect("added");
+    world.run_for(Duration::from_millis(200));
+    let answer = at_once(&mut world, id(1), read("k"));
+    assert_eq!(answer, Some(Err(Refusal::NotPrimary { primary: Some(id(0)) })));
+    assert_eq!(value(at_once(&mut world, id(1), with(Consistency::Stale)).as_ref()), Some("old"));
+    let token = world.ask(id(0), read("k"));
+    world.run_until("it is confirmed", |world| world.answer(token).is_some());
+    assert!(!world.answers[&token].as_ref().expect("found").seen().expect("a read").local);
+}
+
+#[test]
+fn a_causal_read_waits_until_what_its_client_has_seen_is_here() {
+    let mut world = leased();
+    let change = prepared_at_1(&mut world, "k", "new");
+    while world.answer(change).is_none() {
+        assert!(world.one(), "nothing more happens");
+    }
+    let Some(Ok(Response::Changed { version, .. })) = world.answer(change).cloned() else { panic!("not changed") };
+    let enough = world.enqueue(id(1), with(Consistency::Causal { at_least: version }));
+    world.settle();
+    assert_eq!(value(world.answer(enough)), Some("new"));
+}
+
+#[test]
+fn a_cut_off_server_goes_on_with_causal_and_stale_reads_of_what_it_has() {
+    let mut world = leased();
+    let version = world.status(id(2)).version;
+    world.cut_off(id(2));
+    world.run_for(Duration::from_secs(2));
+    let causal = at_once(&mut world, id(2), with(Consistency::Causal { at_least: version }));
+    assert_eq!(value(causal.as_ref()), Some("old"));
+    let stale = at_once(&mut world, id(2), with(Consistency::Stale)).expect("at once").expect("found");
+    let age = stale.seen().expect("a read").age;
+    assert!(age.is_some_and(|age| age >= Duration::from_millis(1_900)), "{age:?}");
+}
+
+#[test]
+fn a_version_that_never_was_is_refused_by_name() {
+    let mut world = leased();
+    let version = world.status(id(0)).version;
+    let answer = at_once(&mut world, id(0), with(Consistency::Causal { at_least: Version(version.0 + 1_000) }));
+    assert_eq!(answer, Some(Err(Refusal::VersionAhead { version })));
+}
