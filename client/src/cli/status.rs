@@ -76,6 +76,16 @@ struct Known {
     disk_bytes: Option<u64>,
     uptime_ms: Option<u64>,
     waits_for: Option<String>,
+    reads: Option<Reads>,
+}
+
+/// What became of the reads that the server was asked for, since it started.
+#[derive(Default, Serialize)]
+struct Reads {
+    local: u64,
+    waited: u64,
+    confirmed: u64,
+    forwarded: u64,
 }
 
 impl Told {
@@ -127,6 +137,12 @@ impl Known {
             disk_bytes: Some(status.disk_bytes),
             uptime_ms: Some(status.uptime_ms),
             waits_for: Some(status.waits_for.clone()),
+            reads: status.reads.map(|reads| Reads {
+                local: reads.local,
+                waited: reads.waited,
+                confirmed: reads.confirmed,
+                forwarded: reads.forwarded,
+            }),
         }
     }
 }
@@ -146,8 +162,22 @@ fn epoch_name(status: &StatusResponse) -> String {
     epoch_from_wire(status.epoch).map(|epoch| epoch.to_string()).unwrap_or_default()
 }
 
-const HEAD: [&str; 11] =
-    ["id", "address", "role", "epoch", "commit", "applied", "lag", "lease", "digest", "disk", "uptime"];
+const HEAD: [&str; 14] = [
+    "id",
+    "address",
+    "role",
+    "epoch",
+    "commit",
+    "applied",
+    "lag",
+    "lease",
+    "digest",
+    "disk",
+    "uptime",
+    "reads here",
+    "waited",
+    "forwarded",
+];
 
 fn tell(seen: &[Seen]) -> Result<(), Failure> {
     let newest = newest(seen);
@@ -178,6 +208,7 @@ fn row(seen: &Seen, newest: u64) -> Vec<String> {
     const DIGITS: usize = 12;
     let copy = Copied::new(status, newest);
     let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+    let reads = status.reads;
     vec![
         id,
         address,
@@ -190,6 +221,9 @@ fn row(seen: &Seen, newest: u64) -> Vec<String> {
         copy.digest.map_or_else(|| "-".to_owned(), |digest| digest.chars().take(DIGITS).collect()),
         table::size(status.disk_bytes),
         table::span(status.uptime_ms),
+        number(reads.map(|reads| reads.local + reads.confirmed)),
+        number(reads.map(|reads| reads.waited)),
+        number(reads.map(|reads| reads.forwarded)),
     ]
 }
 

@@ -6,6 +6,8 @@ use heirloom_proto::status::Status;
 use heirloom_proto::{Refusal, Request, Response};
 use tokio::sync::{mpsc, oneshot};
 
+use super::callers::Reads;
+
 /// One question to the driver.
 #[derive(Debug)]
 pub(crate) enum Ask {
@@ -29,6 +31,8 @@ pub(crate) struct Report {
     pub(crate) status: Status,
     /// Since the process started.
     pub(crate) uptime: Duration,
+    /// What became of the reads that it was asked for.
+    pub(crate) reads: Reads,
     /// What the store takes on disk. **Units:** bytes.
     pub(crate) disk_bytes: u64,
 }

@@ -25,6 +25,7 @@ pub(crate) struct Callers {
     clients: HashMap<Token, Caller>,
     operators: HashMap<Token, Caller>,
     changes: usize,
+    reads: Reads,
     next: u64,
     arrivals_before_look: usize,
 }
@@ -32,27 +33,64 @@ pub(crate) struct Callers {
 #[derive(Debug)]
 struct Caller {
     reply: Reply,
-    /// Whether the request may take effect after the caller was let go.
-    changes: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// It may take effect after the caller was let go.
+    Change,
+    Read,
+    Operator,
+}
+
+/// What became of reads, since the process started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reads {
+    /// Answered by this server alone, at once.
+    pub(crate) local: u64,
+    /// Answered by this server alone, after a change of the key was committed.
+    pub(crate) waited: u64,
+    /// Answered after a round with the voters.
+    pub(crate) confirmed: u64,
+    /// Not answered here.
+    pub(crate) forwarded: u64,
+}
+
+impl Reads {
+    fn count(&mut self, kind: Kind, result: &Result<Response, Refusal>) {
+        let count = match result {
+            Ok(response) => match response.seen() {
+                Some(seen) if seen.waited => &mut self.waited,
+                Some(seen) if seen.local => &mut self.local,
+                Some(_) => &mut self.confirmed,
+                None => return,
+            },
+            Err(Refusal::NotPrimary { .. }) if kind == Kind::Read => &mut self.forwarded,
+            Err(_) => return,
+        };
+        *count += 1;
+    }
 }
 
 impl Callers {
     /// Lets a caller wait; refuses it at once where too many do.
     pub(crate) fn wait(&mut self, request: &Request, reply: Reply) -> Option<Token> {
-        let (changes, operator) = match request {
-            Request::OpenSession | Request::CloseSession(_) | Request::Change { .. } => (true, false),
-            Request::Read { .. } => (false, false),
-            Request::Promote(_) | Request::Fence(_) => (false, true),
+        let kind = match request {
+            Request::OpenSession | Request::CloseSession(_) | Request::Change { .. } => Kind::Change,
+            Request::Read { .. } => Kind::Read,
+            Request::Promote(_) | Request::Fence(_) => Kind::Operator,
         };
+        let operator = kind == Kind::Operator;
         if !(if operator { self.room_for_operator() } else { self.room_for_client() }) {
             reply.send(Err(Refusal::Overloaded));
             return None;
         }
         let token = Token(self.next);
         self.next += 1;
-        self.changes += usize::from(changes);
+        self.changes += usize::from(kind == Kind::Change);
         let waiting = if operator { &mut self.operators } else { &mut self.clients };
-        waiting.insert(token, Caller { reply, changes });
+        waiting.insert(token, Caller { reply, kind });
         Some(token)
     }
 
@@ -76,7 +114,7 @@ impl Callers {
                 let changes = &mut self.changes;
                 self.clients.retain(|_, caller| {
                     let gone = caller.reply.is_closed();
-                    *changes -= usize::from(gone && caller.changes);
+                    *changes -= usize::from(gone && caller.kind == Kind::Change);
                     !gone
                 });
             }
@@ -88,11 +126,17 @@ impl Callers {
     pub(crate) fn answer(&mut self, token: Token, result: Result<Response, Refusal>) {
         match self.clients.remove(&token).or_else(|| self.operators.remove(&token)) {
             Some(caller) => {
-                self.changes -= usize::from(caller.changes);
+                self.changes -= usize::from(caller.kind == Kind::Change);
+                self.reads.count(caller.kind, &result);
                 caller.reply.send(result);
             }
             None => tracing::debug!(token = token.0, "answered, and the caller had gone"),
         }
+    }
+
+    /// What became of reads.
+    pub(crate) fn reads(&self) -> Reads {
+        self.reads
     }
 
     /// How many changes are under way.
@@ -103,7 +147,10 @@ impl Callers {
     /// Lets all go: the node that would have answered is no more. What it had begun may yet be committed by others.
     pub(crate) fn let_go(&mut self) {
         for (_, caller) in self.clients.drain().chain(self.operators.drain()) {
-            let refusal = if caller.changes { Refusal::OutcomeUnknown } else { Refusal::NotPrimary { primary: None } };
+            let refusal = match caller.kind {
+                Kind::Change => Refusal::OutcomeUnknown,
+                Kind::Read | Kind::Operator => Refusal::NotPrimary { primary: None },
+            };
             caller.reply.send(Err(refusal));
         }
         self.changes = 0;

@@ -365,6 +365,7 @@ impl Living<'_> {
         Report {
             status: self.node.status(now),
             uptime: self.driver.started.elapsed(),
+            reads: self.driver.callers.reads(),
             disk_bytes: self.records.disk.disk_bytes(),
         }
     }

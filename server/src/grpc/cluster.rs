@@ -8,8 +8,8 @@ use heirloom_proto::wire::refusal::status_from_refusal;
 use heirloom_proto::wire::v1::cluster_client::ClusterClient;
 use heirloom_proto::wire::v1::cluster_server::Cluster;
 use heirloom_proto::wire::v1::{
-    FenceRequest, FenceResponse, NudgeRequest, NudgeResponse, PromoteRequest, PromoteResponse, ServerAddress,
-    StatusRequest, StatusResponse,
+    FenceRequest, FenceResponse, NudgeRequest, NudgeResponse, PromoteRequest, PromoteResponse, ReadCounts,
+    ServerAddress, StatusRequest, StatusResponse,
 };
 use heirloom_proto::{Refusal, ServerId, VoterKind};
 use tokio::time::Instant;
@@ -105,6 +105,12 @@ impl Cluster for Service {
             uptime_ms: millis(report.uptime),
             disk_bytes: report.disk_bytes,
             servers: servers.collect(),
+            reads: Some(ReadCounts {
+                local: report.reads.local,
+                waited: report.reads.waited,
+                confirmed: report.reads.confirmed,
+                forwarded: report.reads.forwarded,
+            }),
         }))
     }
 

@@ -3,4 +3,5 @@
 mod clients;
 mod failover;
 mod neighbours;
+mod reads;
 mod world;
