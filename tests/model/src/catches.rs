@@ -37,6 +37,7 @@ pub const CATCHES: &[Catch] = &[
     quick(Mutant::NoFreezeOnPromise, "witness-learner-write", 2),
     slow(Mutant::TwoPromisesOfOneEpoch, "witness-rivals", 2),
     quick(Mutant::PromiseUnsynced, "two-slow-disks", 9),
+    quick(Mutant::PromiseShowsLater, "two-slow-disks", 9),
     slow(Mutant::StaleRegisterAfterRestart, "witness-forgets", 2),
     quick(Mutant::EpochUsedTwice, "two-restart", 12),
     quick(Mutant::CandidateIsNoMember, "witness-behind", 2),
@@ -61,6 +62,7 @@ pub const CATCHES: &[Catch] = &[
     quick(Mutant::LearnerOutsideLease, "witness-returned", 6),
     quick(Mutant::LeaseFromAnswer, "witness-late-echo", 6),
     quick(Mutant::ReadWithoutLease, "witness-successor", 7),
+    quick(Mutant::ReadIgnoresPrepared, "witness-local-read", 7),
     quick(Mutant::ReadsPrepared, "witness-no-op", 4),
     quick(Mutant::DedupLostAtFailover, "witness-retry", 4),
 ];
@@ -73,6 +75,23 @@ pub const NOT_CAUGHT: &[(Mutant, &str)] = &[
     (Mutant::ReadBackSkipped, "disks of the model give back what was written"),
     (Mutant::DigestNotCompared, "equal logs give equal states in the model: nothing is damaged in memory"),
     (Mutant::SessionOpenedAgain, "no session is removed in the model"),
+    (
+        Mutant::ProofsBeforeTheLastWord,
+        "two servers must be leaving at once beside a quorum that lives: it takes five voters",
+    ),
+    (Mutant::ProofsInOneRound, "two servers must be leaving at once beside a quorum that lives: it takes five voters"),
+    (
+        Mutant::ProofFromItsComing,
+        "two servers must be leaving at once beside a quorum that lives: it takes five voters",
+    ),
+    (Mutant::PromiseCountsLater, "a register lost and learnt again while a promise is on its way: a story tells it"),
+    (Mutant::AcceptedSaidAgain, "a register lost and learnt again while a promise is on its way: a story tells it"),
+    (Mutant::CutVoidsNoWrite, "the same entries must be sent again behind a cut that passes a write: a story tells it"),
+    (Mutant::StartEpochEndsRecovery, "the way there is longer than what is searched of the worlds of two servers"),
+    (Mutant::GrantBeyondLease, "one jump of the clocks is longer than what a grant may be too long by"),
+    (Mutant::GrantFromReceipt, "one jump of the clocks is longer than what a grant may be too long by"),
+    (Mutant::LearnerGranted, "a learner is added before it could be granted anything"),
+    (Mutant::ReadLeaseKept, "the way there is longer than what is searched of the worlds with leases"),
 ];
 
 /// What a search for a fault may cost. Those with few steps first: a fault is met soon that way.

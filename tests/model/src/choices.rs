@@ -68,6 +68,10 @@ impl Universe {
                 choices.push(Choice::Cut(server));
             }
             if node.primary_epoch().is_none() {
+                // Without a lease the answer is no, at once.
+                if left.reads > 0 && node.status(state.now).lease.is_some() {
+                    choices.push(Choice::Read(server));
+                }
                 continue;
             }
             if left.writes > 0 {

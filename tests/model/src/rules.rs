@@ -125,6 +125,7 @@ pub struct Rules {
 pub enum Sight {
     AWriteWasAnswered,
     AReadWasAnswered,
+    AReadWaited,
     AServerWasPromoted,
     APromotionInheritedPreparedEntries,
     AMemberWasRemoved,

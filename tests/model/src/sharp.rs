@@ -4,7 +4,7 @@ use crate::rules::Ahead::{
     Asked, Beat, CutOff, Down, Emptied, In, Leads, Out, Proposes, Quiet, Reaches, RegisterLost, Tick, Up,
 };
 use crate::rules::{Budget, LONG_JUMP, Rules, Sight};
-use crate::worlds::{NONE, PROMOTED, TWO_LEARNER, begins, loose, three, two, unheard, unleased, witness};
+use crate::worlds::{NONE, PROMOTED, TWO_LEARNER, begins, long_leases, loose, three, two, unheard, unleased, witness};
 
 /// All of them; a long run searches them without a fault.
 pub fn sharp() -> Vec<Rules> {
@@ -105,6 +105,14 @@ fn of_leases() -> Vec<Rules> {
     let later = |rules: Rules| Rules { jump: LONG_JUMP, ..rules };
     vec![
         later(witness("witness-cut-off", Budget { cuts: 1, jumps: 1, ..NONE }, PROMOTED)),
+        Rules {
+            beginning: begins("whole, and both data servers may read", &[Beat, Beat]),
+            ..long_leases(witness(
+                "witness-local-read",
+                Budget { writes: 1, reads: 1, ..NONE },
+                &[Sight::AReadWasAnswered, Sight::AWriteWasAnswered, Sight::AReadWaited],
+            ))
+        },
         later(Rules {
             beginning: begins("the primary cut off while the other proposes", &[CutOff(0), Proposes(1)]),
             ..witness("witness-successor", Budget { jumps: 1, writes: 1, reads: 1, ..NONE }, PROMOTED)

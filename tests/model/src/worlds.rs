@@ -63,6 +63,12 @@ fn unasked(rules: Rules) -> Rules {
     Rules { unsent: 0, ..rules }
 }
 
+/// Leases of several heartbeats: what is left of one when the next heartbeat grants it is enough to read.
+pub(crate) fn long_leases(mut rules: Rules) -> Rules {
+    rules.constants.lease = Duration::from_millis(300);
+    rules
+}
+
 /// No leases: nothing waits for them to end.
 pub(crate) fn unleased(mut rules: Rules) -> Rules {
     rules.constants.lease = Duration::ZERO;
