@@ -30,7 +30,8 @@ impl Granted {
     /// the primary's lease, of which the grant is a part, was seen to be valid later than that.
     pub(crate) fn take(&mut self, grant: Grant, now: Time, commit_index: LogIndex, applied: LogIndex, drift: Drift) {
         if !grant.span.is_zero() {
-            let from = if planted(Mutant::GrantFromReceipt) { now } else { grant.clock };
+            // Never later than now, whatever the primary says.
+            let from = if planted(Mutant::GrantFromReceipt) { now } else { grant.clock.min(now) };
             self.until = self.until.max(Some(from + drift.shorten(grant.span)));
         }
         if applied >= commit_index {

@@ -1,5 +1,7 @@
 //! Reads at a copy that does not lead (PROTOCOL 10): under its read lease, or of what it has applied.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::Bytes;
 use heirloom_proto::limits::WAITING_REQUESTS_MAX;
 use heirloom_proto::{
@@ -30,21 +32,65 @@ struct Waiting {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum For {
-    /// A linearizable read that came under the lease of this epoch, while entries up to this one touched its key.
-    Applied(Epoch, LogIndex),
+    /// A linearizable read that came under the lease, while entries up to this one touched its key.
+    Applied(LogIndex),
     /// A causal read.
     Version(Version),
 }
 
 /// Reads that wait for a commit.
+///
+/// **Invariants:** each is in `waiting` and in one of the orders; those for an index all came in `epoch`; numbers rise with
+/// arrival, and so does how long they may wait.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Reads {
-    waiting: Vec<Waiting>,
+    waiting: BTreeMap<u64, Waiting>,
+    by_index: BTreeSet<(LogIndex, u64)>,
+    by_version: BTreeSet<(Version, u64)>,
+    epoch: Option<Epoch>,
+    next: u64,
+}
+
+impl Reads {
+    fn wait(&mut self, waiting: Waiting) {
+        let number = self.next;
+        self.next += 1;
+        match waiting.for_what {
+            For::Applied(index) => drop(self.by_index.insert((index, number))),
+            For::Version(version) => drop(self.by_version.insert((version, number))),
+        }
+        self.waiting.insert(number, waiting);
+    }
+
+    fn take(&mut self, number: u64) -> Unanswered {
+        let waiting = self.waiting.remove(&number).expect("each that is in an order waits");
+        match waiting.for_what {
+            For::Applied(index) => drop(self.by_index.remove(&(index, number))),
+            For::Version(version) => drop(self.by_version.remove(&(version, number))),
+        }
+        waiting.read
+    }
+
+    /// One whose wait is over.
+    fn ready(&self, applied: LogIndex, version: Version) -> Option<u64> {
+        let by_index = self.by_index.first().filter(|(index, _)| *index <= applied).map(|(_, number)| *number);
+        by_index.or_else(|| self.by_version.first().filter(|(seen, _)| *seen <= version).map(|(_, number)| *number))
+    }
+
+    /// One that may wait no longer.
+    fn overdue(&self, now: Time) -> Option<u64> {
+        self.waiting.first_key_value().filter(|(_, waiting)| now >= waiting.until).map(|(number, _)| *number)
+    }
 }
 
 impl Backup {
     /// Answers a read, or keeps it until `until`; what this copy can't answer is refused with where the primary is.
     pub fn read(&mut self, read: Unanswered, now: Time, until: Time, primary: Option<ServerId>, out: &mut Outbox) {
+        let not_here = Err(Refusal::NotPrimary { primary });
+        // One that differs may differ in what it has applied, too.
+        if self.differs() {
+            return out.respond(read.token, not_here);
+        }
         let for_what = match read.consistency {
             Consistency::Stale => return self.answer(&read, false, now, out),
             Consistency::Causal { at_least } if self.replica.dictionary().version() >= at_least => {
@@ -53,18 +99,23 @@ impl Backup {
             Consistency::Causal { at_least } => For::Version(at_least),
             Consistency::Linearizable => {
                 let (Some(epoch), Some(held)) = (self.works_in(), lease::prove(self.lease_until(), now)) else {
-                    return out.respond(read.token, Err(Refusal::NotPrimary { primary }));
+                    return out.respond(read.token, not_here);
                 };
                 match self.replica.prepared(&read.key).filter(|_| !planted(Mutant::ReadIgnoresPrepared)) {
                     None => return self.answer_under_lease(&read, &held, now, out),
-                    Some(prepared) => For::Applied(epoch, prepared.index),
+                    Some(prepared) => {
+                        self.let_go_of_other_epochs(Some(epoch), primary, out);
+                        self.reads.epoch = Some(epoch);
+                        For::Applied(prepared.index)
+                    }
                 }
             }
         };
+        // Where too many wait here the primary, which needn't wait, is asked.
         if self.reads.waiting.len() >= WAITING_REQUESTS_MAX {
-            return out.respond(read.token, Err(Refusal::Overloaded));
+            return out.respond(read.token, not_here);
         }
-        self.reads.waiting.push(Waiting { read, for_what, until });
+        self.reads.wait(Waiting { read, for_what, until });
     }
 
     /// Answers what no longer needs to wait, and lets go of what may wait no longer here.
@@ -76,30 +127,43 @@ impl Backup {
         if self.reads.waiting.is_empty() {
             return;
         }
-        for waiting in std::mem::take(&mut self.reads.waiting) {
-            let (ready, hopeless) = match waiting.for_what {
-                // An epoch that is over may have left its entries behind.
-                For::Applied(epoch, index) => (self.replica.applied_index() >= index, self.works_in() != Some(epoch)),
-                For::Version(version) => (self.replica.dictionary().version() >= version, false),
-            };
-            if hopeless || !ready && now >= waiting.until {
-                out.respond(waiting.read.token, Err(Refusal::NotPrimary { primary }));
-            } else if ready {
-                self.answer(&waiting.read, true, now, out);
-            } else {
-                self.reads.waiting.push(waiting);
+        if self.differs() {
+            for read in self.take_reads() {
+                out.respond(read.token, Err(Refusal::NotPrimary { primary }));
             }
+            return;
+        }
+        self.let_go_of_other_epochs(self.works_in(), primary, out);
+        let (applied, version) = (self.replica.applied_index(), self.replica.dictionary().version());
+        while let Some(number) = self.reads.ready(applied, version) {
+            let read = self.reads.take(number);
+            self.answer(&read, true, now, out);
+        }
+        while let Some(number) = self.reads.overdue(now) {
+            let read = self.reads.take(number);
+            out.respond(read.token, Err(Refusal::NotPrimary { primary }));
+        }
+    }
+
+    /// An epoch that is over may have left its entries behind, and with them what reads wait for.
+    fn let_go_of_other_epochs(&mut self, epoch: Option<Epoch>, primary: Option<ServerId>, out: &mut Outbox) {
+        if self.reads.epoch == epoch {
+            return;
+        }
+        while let Some((_, number)) = self.reads.by_index.first().copied() {
+            let read = self.reads.take(number);
+            out.respond(read.token, Err(Refusal::NotPrimary { primary }));
         }
     }
 
     /// When the first read that waits here may wait no longer.
     pub fn reads_due_at(&self) -> Option<Time> {
-        self.reads.waiting.iter().map(|waiting| waiting.until).min()
+        self.reads.waiting.first_key_value().map(|(_, waiting)| waiting.until)
     }
 
     /// All reads that wait here, for whoever takes the copy over.
     pub fn take_reads(&mut self) -> Vec<Unanswered> {
-        std::mem::take(&mut self.reads.waiting).into_iter().map(|waiting| waiting.read).collect()
+        std::mem::take(&mut self.reads).waiting.into_values().map(|waiting| waiting.read).collect()
     }
 
     fn answer_under_lease(&self, read: &Unanswered, _held: &LeaseHeld, now: Time, out: &mut Outbox) {

@@ -4,7 +4,7 @@ use heirloom_proto::{Epoch, Refusal, Request, Response, ServerId, Time};
 
 use crate::call::{Call, Number, Task, Who};
 use crate::outcome::{Answer, Heard, Reason};
-use crate::port::{Attempt, Freshness, Output};
+use crate::port::{Attempt, Freshness, Output, Seat};
 use crate::route::{Leading, Route, Search};
 use crate::session::Session;
 
@@ -21,7 +21,10 @@ impl Session {
             return self.answered_late(attempt, &response);
         };
         self.forget_attempt(who, attempt);
-        self.hold = crate::sending::Hold::default();
+        // What one server answers for its part says nothing of the primary's load.
+        if !spread && self.asked_of(who).is_none() {
+            self.hold = crate::sending::Hold::default();
+        }
         self.learn_version(&response);
         let vouches = matches!(
             self.calls.get(&who).map(|call| &call.task),
@@ -74,10 +77,16 @@ impl Session {
         let call = self.calls.get_mut(&who).expect("what is in flight belongs to a call");
         call.hear(attempt.seat, Heard::Refused(refusal.clone()));
         self.queue_again(who);
-        if self.asked_of(who).is_some() {
-            self.hold.extend(now);
+        let alone = self.asked_of(who).is_some();
+        if alone {
+            self.seats.place_mut(attempt.seat).hold_off(now);
         }
+        let for_its_part = spread || alone;
         match refusal {
+            // A server that was asked because it may read says nothing of who leads by not reading.
+            Refusal::NotPrimary { .. } | Refusal::Recovering
+                if for_its_part && matches!(self.route, Route::Leading(_)) => {}
+            Refusal::Overloaded if for_its_part => {}
             Refusal::NotPrimary { primary } => self.turned_away(now, attempt, primary),
             Refusal::Recovering => self.turned_away(now, attempt, None),
             Refusal::OutcomeUnknown => {
@@ -138,8 +147,9 @@ impl Session {
             }
             Route::Search(search) if is_read => {
                 let suspect = search.suspect;
-                match leads.filter(|leads| newest && !source.spread && suspect != Some(*leads) && !search.gone || newer)
-                {
+                let itself = leads == Some(attempt.seat);
+                let trusted = |leads: &Seat| !source.spread && suspect != Some(*leads) && !search.gone;
+                match leads.filter(|leads| newer || newest && (itself || trusted(leads))) {
                     Some(leads) => self.follow(now, leads, false),
                     // Another server answers under a lease that the primary gave it, whose own answer is overdue.
                     None if search.scout == Some(attempt) && source.vouches && leads.is_some() && leads == suspect => {

@@ -12,39 +12,46 @@ use crate::route::{OVERDUE, Route};
 use crate::seats::Seats;
 use crate::session::Session;
 
-/// For how long a server that could not answer a read by itself is not asked for others.
-const HOLD_OFF: Duration = Duration::from_millis(100);
+/// For how long a server that could not answer a read by itself is not asked for others: a backup is granted its next lease
+/// after a heartbeat or two, a witness never reads.
+const HOLD_OFF_MIN: Duration = Duration::from_millis(100);
+const HOLD_OFF_MAX: Duration = Duration::from_millis(1_600);
 /// A server is near where it answers in no more than twice the time of the nearest, and this.
 const NEAR: Duration = Duration::from_millis(1);
 /// One read of so many goes to any server, so that one that has come nearer is noticed.
 const EXPLORES: u64 = 64;
 
 impl Session {
-    /// Sends reads that were not sent yet to where they may be answered at once; what finds no such place takes the way of
-    /// all others.
+    /// Sends reads that were not sent yet to where they may be answered at once. What finds no such place goes to the
+    /// primary, and where that is not known waits for either.
     pub(crate) fn send_reads(&mut self, now: Time) {
         self.take_back_overdue(now);
-        if self.unspread.is_empty() || now < self.hold.until {
-            return;
-        }
         for who in std::mem::take(&mut self.unspread) {
-            match self.asked_of(who) {
-                Some(server) => match self.seats.connected_seat_of(server) {
-                    Some(seat) => drop(self.attempt(now, who, seat, true)),
-                    None => drop(self.unspread.insert(who)),
-                },
-                None => match self.seats.reader(now, self.reads_spread) {
-                    Some(seat) => {
-                        self.reads_spread += 1;
-                        let attempt = self.attempt(now, who, seat, false);
-                        // What is asked of the primary itself is watched over as everything else is.
-                        let leads = matches!(&self.route, Route::Leading(leading) if leading.seat == seat);
-                        if !leads {
-                            self.seats.place_mut(seat).spread(attempt.number);
-                        }
-                    }
-                    None => drop(self.ready.insert(who)),
-                },
+            let leading = match &self.route {
+                Route::Leading(leading) => Some(*leading),
+                Route::Search(_) => None,
+            };
+            let from = self.asked_of(who);
+            let seat = match from {
+                Some(server) => {
+                    self.seats.connected_seat_of(server).filter(|seat| self.seats.place(*seat).may_read(now))
+                }
+                None => self.seats.reader(now, self.reads_spread),
+            };
+            match (seat, from, leading) {
+                (Some(seat), Some(_), _) => drop(self.attempt(now, who, seat, true)),
+                // What is asked of the primary itself is watched over as everything else is.
+                (Some(seat), None, Some(leading)) if seat == leading.seat => {
+                    self.reads_spread += 1;
+                    self.attempt(now, who, seat, leading.forward);
+                }
+                (Some(seat), None, _) => {
+                    self.reads_spread += 1;
+                    let attempt = self.attempt(now, who, seat, false);
+                    self.seats.place_mut(seat).spread(attempt.number);
+                }
+                (None, None, Some(_)) => drop(self.ready.insert(who)),
+                (None, Some(_), _) | (None, None, None) => drop(self.unspread.insert(who)),
             }
         }
     }
@@ -57,9 +64,12 @@ impl Session {
         }
     }
 
-    /// Puts a call back where it waits to be sent again.
+    /// Puts a call back where it waits to be sent again. While nobody is known to lead, any server may yet answer a read.
     pub(crate) fn queue_again(&mut self, who: Who) {
-        let queue = if self.asked_of(who).is_some() { &mut self.unspread } else { &mut self.ready };
+        let is_read = self.calls.get(&who).is_some_and(|call| matches!(call.task, Task::Read { .. }));
+        let searches = matches!(self.route, Route::Search(_));
+        let queue =
+            if is_read && (searches || self.asked_of(who).is_some()) { &mut self.unspread } else { &mut self.ready };
         queue.insert(who);
     }
 
@@ -70,38 +80,37 @@ impl Session {
         queue.insert(who);
     }
 
-    /// When the first read that was spread is overdue, or one that waits for a server's leave may be sent.
+    /// When the first read that was spread is overdue, or a server may be asked again for one that waits for that.
     pub(crate) fn next_reading(&self) -> Option<Time> {
         let overdue =
             self.seats.all().filter_map(|(_, place)| place.oldest_spread()).map(|(_, _, at)| at + OVERDUE).min();
-        let sendable =
-            |who: &Who| self.asked_of(*who).is_none_or(|server| self.seats.connected_seat_of(server).is_some());
-        let held = self.unspread.iter().any(sendable).then_some(self.hold.until);
+        let connected = || self.seats.all().filter(|(_, place)| place.connected);
+        let waits_for_any = self.unspread.iter().any(|who| self.asked_of(*who).is_none());
+        let wanted = |server| self.unspread.iter().any(|who| self.asked_of(*who) == server);
+        let held = connected()
+            .filter(|(_, place)| waits_for_any || place.server.is_some() && wanted(place.server))
+            .map(|(_, place)| place.reads_not_before())
+            .min()
+            .filter(|_| !self.unspread.is_empty());
         overdue.into_iter().chain(held).min()
     }
 
     /// A read may be asked twice: one that a server keeps for too long is asked elsewhere, and its late answer is dropped.
     fn take_back_overdue(&mut self, now: Time) {
-        let late: Vec<(Seat, u64, Who)> = self
-            .seats
-            .all()
-            .filter_map(|(seat, place)| Some((seat, place.oldest_spread()?)))
-            .filter(|(_, (_, _, at))| now.since(*at) >= OVERDUE)
-            .map(|(seat, (number, who, _))| (seat, number, who))
-            .collect();
-        if late.is_empty() {
-            return;
+        let seats: Vec<Seat> = self.seats.all().map(|(seat, _)| seat).collect();
+        for seat in seats {
+            while let Some((number, who, at)) = self.seats.place(seat).oldest_spread()
+                && now.since(at) >= OVERDUE
+            {
+                let place = self.seats.place_mut(seat);
+                place.take(number);
+                place.hold_off(now);
+                let call = self.calls.get_mut(&who).expect("what is in flight belongs to a call");
+                call.attempts.retain(|attempt| attempt.number != number);
+                call.hear(seat, Heard::NoAnswer);
+                self.queue_again(who);
+            }
         }
-        for (seat, number, who) in late {
-            let place = self.seats.place_mut(seat);
-            place.take(number);
-            place.hold_off(now);
-            let call = self.calls.get_mut(&who).expect("what is in flight belongs to a call");
-            call.attempts.retain(|attempt| attempt.number != number);
-            call.hear(seat, Heard::NoAnswer);
-            self.ready.insert(who);
-        }
-        self.take_back_overdue(now);
     }
 }
 
@@ -128,23 +137,31 @@ impl Seats {
 pub(crate) struct Reading {
     latency: Option<Duration>,
     not_before: Time,
+    /// The pause after the last refusal; none since the last answer.
+    pause: Duration,
 }
 
 impl Reading {
     pub(crate) fn answered_in(&mut self, span: Duration) {
         // An eighth of the newest: one slow answer does not make a server far.
         self.latency = Some(self.latency.map_or(span, |latency| latency * 7 / 8 + span / 8));
+        self.pause = Duration::ZERO;
+        self.not_before = Time(0);
     }
 
     pub(crate) fn latency(&self) -> Option<Duration> {
         self.latency
     }
 
+    /// Waits, twice as long as the last time. Refusals that come together count as one.
     pub(crate) fn hold_off(&mut self, now: Time) {
-        self.not_before = now + HOLD_OFF;
+        if now >= self.not_before {
+            self.pause = (self.pause * 2).clamp(HOLD_OFF_MIN, HOLD_OFF_MAX);
+            self.not_before = now + self.pause;
+        }
     }
 
-    pub(crate) fn may_read(&self, now: Time) -> bool {
-        now >= self.not_before
+    pub(crate) fn not_before(&self) -> Time {
+        self.not_before
     }
 }

@@ -141,9 +141,14 @@ impl Place {
         self.reading.hold_off(now);
     }
 
+    /// When reads may be sent here again.
+    pub(crate) fn reads_not_before(&self) -> Time {
+        self.reading.not_before()
+    }
+
     /// Whether reads may be spread to here.
     pub(crate) fn may_read(&self, now: Time) -> bool {
-        self.reading.may_read(now)
+        now >= self.reading.not_before()
     }
 
     pub(crate) fn waits(&self) -> bool {

@@ -137,6 +137,7 @@ impl Session {
         let request = call.request(|number| numbers.lowest_unanswered_for(number), self.seen);
         call.attempts.push(attempt);
         self.ready.remove(&who);
+        self.unspread.remove(&who);
         self.seats.place_mut(seat).sent(attempt.number, who, now);
         self.outputs.push(Output::Send { attempt, request, forward });
         attempt
@@ -153,16 +154,16 @@ impl Session {
         let elsewhere =
             self.calls.iter().filter(|(who, call)| self.may_be_routed(**who, call) && !call.is_in_flight_at(seat));
         let elsewhere: Vec<Who> = elsewhere.map(|(who, _)| *who).collect();
-        self.ready.extend(elsewhere);
+        for who in elsewhere {
+            self.unspread.remove(&who);
+            self.ready.insert(who);
+        }
     }
 
     /// Whether a call takes the way of all others: not where it lacks its number, where a server that may answer it by
     /// itself has it, or where it is for one server alone.
     fn may_be_routed(&self, who: Who, call: &crate::call::Call) -> bool {
         let is_spread = |attempt: &Attempt| self.seats.place(attempt.seat).is_spread(attempt.number);
-        !call.lacks_number()
-            && self.asked_of(who).is_none()
-            && !self.unspread.contains(&who)
-            && !call.attempts.iter().any(is_spread)
+        !call.lacks_number() && self.asked_of(who).is_none() && !call.attempts.iter().any(is_spread)
     }
 }

@@ -120,6 +120,12 @@ impl Session {
                 search.refresh(now);
             }
         }
+        // While reads alone were under way there was perhaps nothing to search with.
+        if let (Route::Search(search), Task::Change(_)) = (&mut self.route, &task)
+            && search.scout.is_none()
+        {
+            search.goes_on(now);
+        }
         self.admit(who, Call::new(task, deadline));
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use desk::{Desk, changed, epoch, found, not_primary, session_id};
 use heirloom_proto::{Consistency, Refusal, Request, Response, ServerId, Version};
-use heirloom_session::{Freshness, Input, Operation, Seat};
+use heirloom_session::{CallId, Freshness, Input, Operation, Seat};
 
 const NOTHING: [&str; 0] = [];
 
@@ -331,4 +331,87 @@ fn a_causal_read_asks_for_all_that_was_seen_before() {
     let (_, request) = desk.sent.last().expect("it was sent");
     let consistency = Consistency::Causal { at_least: Version(1) };
     assert_eq!(*request, Request::Read { key: "a".into(), consistency });
+}
+
+#[test]
+fn reads_do_not_make_a_client_forget_the_server_that_forwards_for_it() {
+    let mut desk = Desk::served(2);
+    desk.break_off(0);
+    desk.add("a");
+    let mut asked = Vec::new();
+    while asked != ["to 1: add a as 1.2 from 2 (forward)"] {
+        assert!(desk.elapsed() < Duration::from_millis(400), "forwards soon after an answer would be overdue");
+        desk.refuse(1, not_primary(Some(0)));
+        asked = desk.wait();
+    }
+    assert_eq!(desk.answer(1, changed(epoch(1, 0))), ["call 2 answered"]);
+    for number in 3..10 {
+        assert_eq!(desk.read("b"), ["to 1: read b (forward)"]);
+        assert_eq!(desk.answer(1, found(epoch(1, 0))), [format!("call {number} answered")]);
+    }
+    assert_eq!(desk.add("c"), ["to 1: add c as 1.3 from 3 (forward)"]);
+}
+
+#[test]
+fn reads_that_nobody_could_answer_are_asked_again_all_at_once_when_a_server_may_read_again() {
+    let mut desk = Desk::served(3);
+    desk.break_off(0);
+    for _ in 0..8 {
+        desk.read("a");
+    }
+    while !desk.sent.is_empty() {
+        let seat = desk.sent[0].0.seat.0;
+        desk.refuse(seat, not_primary(None));
+        assert!(desk.elapsed() < Duration::from_millis(10), "refused again and again");
+    }
+    let mut sent = Vec::new();
+    while sent.len() < 8 {
+        assert!(desk.elapsed() < Duration::from_millis(250), "only {sent:?}");
+        let lines = desk.wait();
+        sent.extend(lines.iter().filter(|line| line.contains("read")).cloned());
+        desk.sent.retain(|(_, request)| matches!(request, Request::Read { .. }));
+    }
+}
+
+#[test]
+fn what_a_backup_answers_does_not_end_the_pause_that_the_primary_asked_for() {
+    let mut desk = Desk::served(2);
+    desk.add("a");
+    assert_eq!(desk.refuse(0, Refusal::Overloaded), NOTHING);
+    desk.read("b");
+    desk.read("c");
+    assert_eq!(desk.answer(1, found(epoch(1, 0))).len(), 1, "nothing but the answer");
+    assert_eq!(desk.wait_ms(2).last().map(String::as_str), Some("to 0: add a as 1.2 from 2"));
+}
+
+#[test]
+fn an_overloaded_backup_makes_nobody_wait_but_itself() {
+    let mut desk = Desk::served(2);
+    assert_eq!(desk.read("a"), ["to 0: read a"]);
+    assert_eq!(desk.read("b"), ["to 1: read b"]);
+    assert_eq!(desk.refuse(1, Refusal::Overloaded), ["to 0: read b"]);
+    assert_eq!(desk.add("c"), ["to 0: add c as 1.2 from 2"]);
+}
+
+#[test]
+fn a_primary_that_answers_a_read_itself_is_found_again() {
+    let mut desk = Desk::served(2);
+    desk.read("a");
+    assert_eq!(desk.wait_ms(300), ["nudge 1", "to 1: read a"]);
+    assert_eq!(desk.answer(0, found(epoch(1, 0))), ["call 2 answered"]);
+    assert_eq!(desk.add("b"), ["to 0: add b as 1.2 from 2"], "it spoke for itself");
+}
+
+#[test]
+fn any_number_of_reads_may_be_overdue_at_once() {
+    const READS: u64 = 100_000;
+    let mut desk = Desk::served(2);
+    for call in 10..10 + READS {
+        let operation = Operation::Read { key: "a".into(), freshness: Freshness::Linearizable, from: None };
+        let deadline = desk.now + Duration::from_secs(5);
+        desk.session.step(desk.now, Input::Call { call: CallId(call), operation, deadline });
+    }
+    desk.now = desk.now + Duration::from_millis(300);
+    desk.session.step(desk.now, Input::Deadline);
+    assert_eq!(desk.session.calls_under_way() as u64, READS);
 }

@@ -41,7 +41,7 @@ pub fn server_from_wire(wire: u32) -> Result<ServerId, Malformed> {
     u8::try_from(wire).map(ServerId).map_err(|_| Malformed("server id"))
 }
 
-/// A span for the wire, in nanoseconds.
+/// A span for the wire, in nanoseconds, of which a number holds 580 years.
 pub(crate) fn span_to_wire(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }

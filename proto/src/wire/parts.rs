@@ -177,7 +177,6 @@ pub(super) fn constants_from_wire(wire: Option<v1::Constants>) -> Result<Constan
     Ok(constants)
 }
 
-/// More than 580 years do not fit, and are as good as for ever.
 pub(super) fn tail_to_wire(tail: &Tail) -> v1::Tail {
     let epoch_end =
         |end: &EpochEnd| v1::EpochEnd { epoch: Some(epoch_to_wire(end.epoch)), last: Some(position_to_wire(end.last)) };
