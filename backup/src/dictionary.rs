@@ -21,6 +21,8 @@ pub struct Stored {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Dictionary {
     keys: BTreeMap<Bytes, Stored>,
+    /// How many values were appended under each prefix, ever: numbers are not given out again when keys are deleted.
+    appended: BTreeMap<Bytes, u64>,
     version: Version,
 }
 
@@ -33,6 +35,11 @@ impl Dictionary {
     /// What is stored under `key`.
     pub fn read(&self, key: &[u8]) -> Option<&Stored> {
         self.keys.get(key)
+    }
+
+    /// How many values were ever appended under this prefix.
+    pub fn appended(&self, prefix: &[u8]) -> u64 {
+        self.appended.get(prefix).copied().unwrap_or(0)
     }
 
     /// How many keys have a value.
@@ -69,6 +76,20 @@ impl Dictionary {
         }
     }
 
+    pub(crate) fn count(&mut self, prefix: &Bytes, number: u64, digest: &mut Digest) {
+        digest.add(&count_part(prefix, number));
+        match self.appended.get_mut(prefix) {
+            Some(before) => {
+                assert!(number > *before, "a number is given out once");
+                digest.remove(&count_part(prefix, *before));
+                *before = number;
+            }
+            None => {
+                self.appended.insert(Bytes::copy_from_slice(prefix), number);
+            }
+        }
+    }
+
     pub(crate) fn remove(&mut self, key: &Bytes, digest: &mut Digest) {
         let before = self.keys.remove(key).expect("an effect removes what is there");
         digest.remove(&part(key, &before));
@@ -79,5 +100,12 @@ impl Dictionary {
 fn part(key: &Bytes, stored: &Stored) -> Vec<u8> {
     let mut out = Writer::with_capacity(32 + key.len() + stored.value.len());
     out.u8(b'k').bytes(key).bytes(&stored.value).u64(stored.version.0);
+    out.finish()
+}
+
+/// What the digest covers of one prefix.
+fn count_part(prefix: &Bytes, number: u64) -> Vec<u8> {
+    let mut out = Writer::with_capacity(16 + prefix.len());
+    out.u8(b'n').bytes(prefix).u64(number);
     out.finish()
 }

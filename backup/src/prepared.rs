@@ -38,7 +38,7 @@ impl PreparedKeys {
             let (key, version) = match effect {
                 Effect::Put { key, .. } => (key, Some(entry.version)),
                 Effect::Remove { key } => (key, None),
-                Effect::OpenSession(_) | Effect::RemoveSession(_) => continue,
+                Effect::Count { .. } | Effect::OpenSession(_) | Effect::RemoveSession(_) => continue,
             };
             self.keys.insert(key.clone(), PreparedKey { index: entry.index, version });
         }
@@ -53,7 +53,7 @@ impl PreparedKeys {
                         self.keys.remove(key);
                     }
                 }
-                Effect::OpenSession(_) | Effect::RemoveSession(_) => {}
+                Effect::Count { .. } | Effect::OpenSession(_) | Effect::RemoveSession(_) => {}
             }
         }
     }

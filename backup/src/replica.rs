@@ -226,6 +226,7 @@ impl Replica {
         match effect {
             Effect::Put { key, value } => self.dictionary.put(key, value, at, &mut self.digest),
             Effect::Remove { key } => self.dictionary.remove(key, &mut self.digest),
+            Effect::Count { prefix, number } => self.dictionary.count(prefix, *number, &mut self.digest),
             Effect::OpenSession(session) => self.sessions.open(*session, index, at, &mut self.digest),
             Effect::RemoveSession(session) => self.sessions.remove(*session, &mut self.digest),
         }

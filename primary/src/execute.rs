@@ -2,22 +2,19 @@
 
 use heirloom_backup::Answered;
 use heirloom_proto::limits::{
-    KEY_BYTES_MAX, PREPARED_BYTES_MAX, PREPARED_ENTRIES_MAX, SESSION_ANSWERS_MAX, SESSION_IDLE_MS_MAX, SESSIONS_MAX,
+    PREPARED_BYTES_MAX, PREPARED_ENTRIES_MAX, SESSION_ANSWERS_MAX, SESSION_IDLE_MS_MAX, SESSIONS_MAX,
     SESSIONS_REMOVED_AT_ONCE, WAITING_REQUESTS_MAX,
 };
 use heirloom_proto::{
-    Answer, Change, Effect, LogIndex, Mutant, Origin, Outbox, Refusal, Request, RequestId, Response, SessionId, Token,
-    Version, WallTime, planted,
+    Answer, Effect, LogIndex, Mutant, Origin, Outbox, Refusal, Request, RequestId, Response, SessionId, Token, Version,
+    WallTime, planted,
 };
 
 use crate::primary::{Held, Primary, Setting};
 
 impl Primary {
-    /// Takes a request.
+    /// Takes a request whose parts are within bounds.
     pub fn request(&mut self, token: Token, request: Request, at: WallTime, setting: Setting<'_>, out: &mut Outbox) {
-        if let Err(refusal) = check_sizes(&request, setting) {
-            return out.respond(token, Err(refusal));
-        }
         match request {
             Request::Read { key, consistency } => self.read(token, key, consistency, setting, out),
             Request::Promote(target) => self.hand_over_to(token, target, setting, out),
@@ -114,29 +111,6 @@ impl Primary {
         Known::New
     }
 
-    fn change(&mut self, change: Change, origin: Option<Origin>, at: WallTime) -> LogIndex {
-        let (effects, answer) = match change {
-            Change::Add { key, value } => {
-                let existed = self.has_key(&key);
-                (vec![Effect::Put { key, value }], Answer::Added { existed })
-            }
-            Change::Delete { key } => {
-                let existed = self.has_key(&key);
-                let effects = if existed { vec![Effect::Remove { key }] } else { Vec::new() };
-                (effects, Answer::Deleted { existed })
-            }
-        };
-        self.append(at, effects, origin, answer)
-    }
-
-    /// Whether the key has a value once all that is prepared is applied.
-    fn has_key(&self, key: &[u8]) -> bool {
-        match self.replica.prepared(key) {
-            Some(prepared) => prepared.version.is_some(),
-            None => self.replica.dictionary().read(key).is_some(),
-        }
-    }
-
     fn open_session(&mut self, at: WallTime) -> LogIndex {
         let opened_at = self.replica.log().end().next();
         // Epoch and index name one entry, and so one session; the run in the epoch makes it a number nobody guesses.
@@ -179,6 +153,8 @@ impl Primary {
             Answer::Added { existed } | Answer::Deleted { existed } => {
                 Ok(Response::Changed { version, existed, copies, epoch })
             }
+            Answer::Appended { number } => Ok(Response::Appended { number, version, copies, epoch }),
+            Answer::NotMet { condition, found } => Ok(Response::NotMet { condition, found, version, epoch }),
             Answer::SessionOpened(session) => Ok(Response::SessionOpened { session }),
             Answer::SessionClosed => Ok(Response::SessionClosed),
             Answer::SessionExpired => Err(Refusal::SessionExpired),
@@ -195,24 +171,4 @@ enum Known {
     /// Its session is removed by a prepared entry.
     Removed,
     New,
-}
-
-/// Whether a key is within bounds.
-///
-/// **Errors:** the refusal that names the bound.
-pub fn check_key(key: &[u8]) -> Result<(), Refusal> {
-    let fits = (1..=KEY_BYTES_MAX).contains(&key.len());
-    if fits { Ok(()) } else { Err(Refusal::BadKey { bytes_max: KEY_BYTES_MAX }) }
-}
-
-fn check_sizes(request: &Request, setting: Setting<'_>) -> Result<(), Refusal> {
-    match request {
-        Request::Change { change: Change::Add { key, value }, .. } => {
-            check_key(key)?;
-            let bytes_max = setting.config.value_bytes_max;
-            if value.len() > bytes_max { Err(Refusal::BadValue { bytes_max }) } else { Ok(()) }
-        }
-        Request::Change { change: Change::Delete { key }, .. } | Request::Read { key, .. } => check_key(key),
-        Request::OpenSession | Request::CloseSession(_) | Request::Promote(_) | Request::Fence(_) => Ok(()),
-    }
 }

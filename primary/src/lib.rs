@@ -4,6 +4,7 @@
 //! A [`Primary`] comes to be in one way only: a replica inherits a [`heirloom_proto::Mandate`], which only a chosen
 //! proposal of the view register can make. Its role ends with a higher epoch or with the process.
 
+mod changes;
 mod commit;
 mod copies;
 mod epoch_start;
@@ -17,7 +18,6 @@ mod primary;
 mod reads;
 
 pub use epoch_start::ProofTimes;
-pub use execute::check_key;
 pub use feed::Echo;
 pub use members::Wanted;
 pub use primary::{Primary, Setting};

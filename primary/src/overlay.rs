@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use heirloom_backup::Replica;
 use heirloom_proto::{Effect, Entry, LogIndex, Mutant, SessionId, Version, planted};
 
-/// The effects of all prepared entries on sessions; those on keys the replica knows itself.
+/// The effects of all prepared entries on sessions and counts; those on keys the replica knows itself.
 ///
 /// **Invariants:** holds nothing of an entry that is applied.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Overlay {
     sessions: BTreeMap<SessionId, (LogIndex, bool)>,
+    appended: BTreeMap<Bytes, (LogIndex, u64)>,
     requests: BTreeMap<(SessionId, u64), LogIndex>,
     version: Version,
     bytes: usize,
@@ -33,6 +35,9 @@ impl Overlay {
         for effect in &entry.effects {
             match effect {
                 Effect::Put { .. } | Effect::Remove { .. } => {}
+                Effect::Count { prefix, number } => {
+                    self.appended.insert(prefix.clone(), (entry.index, *number));
+                }
                 Effect::OpenSession(session) => {
                     self.sessions.insert(*session, (entry.index, true));
                 }
@@ -53,6 +58,11 @@ impl Overlay {
         for effect in &entry.effects {
             match effect {
                 Effect::Put { .. } | Effect::Remove { .. } => {}
+                Effect::Count { prefix, .. } => {
+                    if self.appended.get(prefix).is_some_and(|(index, _)| *index == entry.index) {
+                        self.appended.remove(prefix);
+                    }
+                }
                 Effect::OpenSession(session) | Effect::RemoveSession(session) => {
                     if self.sessions.get(session).is_some_and(|(index, _)| *index == entry.index) {
                         self.sessions.remove(session);
@@ -74,6 +84,11 @@ impl Overlay {
     /// How many bytes of entries are prepared.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// How many values were ever appended under the prefix once all that is prepared is applied.
+    pub(crate) fn appended(&self, prefix: &[u8], replica: &Replica) -> u64 {
+        self.appended.get(prefix).map_or_else(|| replica.dictionary().appended(prefix), |(_, number)| *number)
     }
 
     /// Whether the session is open once all that is prepared is applied; `None` where no prepared entry touches it.

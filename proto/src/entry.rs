@@ -24,6 +24,13 @@ pub enum Effect {
         /// The key.
         key: Bytes,
     },
+    /// So many values were appended under the prefix.
+    Count {
+        /// The prefix.
+        prefix: Bytes,
+        /// The number of the newest.
+        number: u64,
+    },
     /// The session is open.
     OpenSession(SessionId),
     /// The session is gone: closed by its client, idle for too long, or idle longest where the table was full.
@@ -35,7 +42,7 @@ pub enum Effect {
 pub enum Answer {
     /// Nobody asked: the marker of an epoch.
     Nothing,
-    /// The key was added (`existed` false) or replaced; the entry's version is the change's.
+    /// The key was added (`existed` false) or replaced, or a change set was carried out, of which some key existed; the entry's version is the change's.
     Added {
         /// Whether there was a value before.
         existed: bool,
@@ -44,6 +51,18 @@ pub enum Answer {
     Deleted {
         /// Whether there was a value before.
         existed: bool,
+    },
+    /// The value was appended.
+    Appended {
+        /// Its number.
+        number: u64,
+    },
+    /// A condition was not met: nothing changed.
+    NotMet {
+        /// Which, by position.
+        condition: u32,
+        /// The version of its key's last change; `None` where it has no value.
+        found: Option<Version>,
     },
     /// The session was opened.
     SessionOpened(SessionId),
@@ -166,6 +185,7 @@ impl Entry {
                 Effect::Remove { key } => out.u8(2).bytes(key),
                 Effect::OpenSession(session) => write_session(out.u8(3), *session),
                 Effect::RemoveSession(session) => write_session(out.u8(4), *session),
+                Effect::Count { prefix, number } => out.u8(5).bytes(prefix).u64(*number),
             };
         }
         match self.origin {
@@ -190,6 +210,7 @@ impl Entry {
                 2 => Effect::Remove { key: reader.bytes("key")? },
                 3 => Effect::OpenSession(read_session(&mut reader)?),
                 4 => Effect::RemoveSession(read_session(&mut reader)?),
+                5 => Effect::Count { prefix: reader.bytes("prefix")?, number: reader.u64("number")? },
                 _ => return Err(Malformed("effect kind")),
             });
         }
@@ -212,6 +233,7 @@ fn effect_bytes(effect: &Effect) -> usize {
     match effect {
         Effect::Put { key, value } => 9 + key.len() + value.len(),
         Effect::Remove { key } => 5 + key.len(),
+        Effect::Count { prefix, .. } => 13 + prefix.len(),
         Effect::OpenSession(_) | Effect::RemoveSession(_) => 17,
     }
 }
@@ -247,6 +269,10 @@ pub fn write_answer(out: &mut Writer, answer: Answer) -> &mut Writer {
         Answer::SessionOpened(session) => write_session(out.u8(3), session),
         Answer::SessionClosed => out.u8(4),
         Answer::SessionExpired => out.u8(5),
+        Answer::Appended { number } => out.u8(6).u64(number),
+        Answer::NotMet { condition, found } => {
+            out.u8(7).u64(u64::from(condition)).u8(u8::from(found.is_some())).u64(found.map_or(0, |version| version.0))
+        }
     }
 }
 
@@ -263,6 +289,12 @@ fn read_answer(reader: &mut Reader) -> Result<Answer, Malformed> {
         3 => Answer::SessionOpened(read_session(reader)?),
         4 => Answer::SessionClosed,
         5 => Answer::SessionExpired,
+        6 => Answer::Appended { number: reader.u64("appended number")? },
+        7 => {
+            let condition = u32::try_from(reader.u64("condition")?).map_err(|_| Malformed("condition"))?;
+            let (has_value, version) = (flag(reader)?, Version(reader.u64("version found")?));
+            Answer::NotMet { condition, found: has_value.then_some(version) }
+        }
         _ => return Err(Malformed("answer kind")),
     })
 }
@@ -283,6 +315,7 @@ mod tests {
                 Effect::Remove { key: Bytes::from_static(b"gone") },
                 Effect::OpenSession(session),
                 Effect::RemoveSession(session),
+                Effect::Count { prefix: Bytes::from_static(b"log/"), number: 12 },
             ],
             origin: Some(Origin { session, sequence: 2, lowest_unanswered: 1 }),
             answer: Answer::Added { existed: true },

@@ -8,6 +8,7 @@
 //! behind the feature `wire`, the only place in the house that names a prost type.
 
 pub mod address;
+mod bounds;
 pub mod codec;
 pub mod config;
 pub mod entry;
@@ -40,7 +41,7 @@ pub use mutants::{Mutant, planted};
 pub use outbox::Outbox;
 pub use proposal::{Mandate, Proposal};
 pub use register::{Register, Standing};
-pub use request::{Change, Consistency, Refusal, Request, RequestId, Response, Seen};
+pub use request::{Change, Condition, Consistency, KeyChange, Refusal, Request, RequestId, Response, Seen, Together};
 pub use span::span_from_text;
 pub use time::{Time, WallTime};
 pub use view::View;

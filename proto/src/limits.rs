@@ -6,6 +6,8 @@ pub const KEY_BYTES_MAX: usize = 4 << 10;
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
 /// The largest value that may be configured. **Units:** bytes.
 pub const VALUE_BYTES_MAX_MAX: usize = 16 << 20;
+/// How many changes, and how many conditions, a change set has at most.
+pub const SET_COUNT_MAX: usize = 1_024;
 /// How many entries one `Prepare` carries at most.
 pub const PREPARE_ENTRIES_MAX: usize = 256;
 /// How many bytes of entries one `Prepare` carries at most, unless its first entry alone is larger.
@@ -38,6 +40,9 @@ pub const SESSIONS_REMOVED_AT_ONCE: usize = 16;
 const _: () = assert!(VALUE_BYTES_MAX <= VALUE_BYTES_MAX_MAX);
 const _: () = assert!(VALUE_BYTES_MAX_MAX + KEY_BYTES_MAX + (1 << 16) < MESSAGE_BYTES_MAX);
 const _: () = assert!(PREPARE_BYTES_MAX + VALUE_BYTES_MAX_MAX + (1 << 16) < MESSAGE_BYTES_MAX);
+// A change set has the values of one value, and its keys.
+const _: () =
+    assert!(SET_COUNT_MAX * (KEY_BYTES_MAX + 16) + VALUE_BYTES_MAX_MAX + PREPARE_BYTES_MAX < MESSAGE_BYTES_MAX);
 const _: () = assert!(PREPARE_ENTRIES_MAX as u64 <= IN_FLIGHT_ENTRIES_MAX);
 const _: () = assert!(IN_FLIGHT_ENTRIES_MAX <= PREPARED_ENTRIES_MAX);
 const _: () = assert!(TAIL_EPOCHS_MAX * 64 < MESSAGE_BYTES_MAX);

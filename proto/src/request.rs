@@ -33,6 +33,50 @@ pub enum Change {
         /// The key.
         key: Bytes,
     },
+    /// Adds under a key that the primary makes: see [`append_key`].
+    Append {
+        /// What the key begins with.
+        prefix: Bytes,
+        /// The value.
+        value: Bytes,
+    },
+    /// Several changes that take effect as one, or none of them where a condition is not met.
+    Together(Box<Together>),
+}
+
+/// A change set.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Together {
+    /// All must be met, or nothing is changed.
+    pub conditions: Vec<Condition>,
+    /// At most one for each key; not empty.
+    pub changes: Vec<KeyChange>,
+}
+
+/// What must be so of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Condition {
+    /// The key.
+    pub key: Bytes,
+    /// The version of its last change; `None` where it must have no value.
+    pub version: Option<Version>,
+}
+
+/// What is done to one key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeyChange {
+    /// The key.
+    pub key: Bytes,
+    /// Its value then; `None` deletes, where there is something to delete.
+    pub value: Option<Bytes>,
+}
+
+/// How many digits the number in an appended key has: all that there may be, so that keys and numbers have one order.
+pub const APPEND_DIGITS: usize = 20;
+
+/// The key of the `number`th value under a prefix; the first is 1.
+pub fn append_key(prefix: &[u8], number: u64) -> Bytes {
+    [prefix, format!("{number:0APPEND_DIGITS$}").as_bytes()].concat().into()
 }
 
 /// How fresh a read must be.
@@ -112,6 +156,28 @@ pub enum Response {
         /// The primary's epoch.
         epoch: Epoch,
     },
+    /// The value is appended: see [`append_key`].
+    Appended {
+        /// Its number, without gap or repeat among all under the prefix.
+        number: u64,
+        /// The dictionary's version with it.
+        version: Version,
+        /// On how many servers it was read back; for a retried request, at least on how many.
+        copies: u32,
+        /// The primary's epoch.
+        epoch: Epoch,
+    },
+    /// A condition was not met: nothing was changed.
+    NotMet {
+        /// The position of the first one among those that were given.
+        condition: u32,
+        /// The version of its key's last change; `None` where it has no value.
+        found: Option<Version>,
+        /// The dictionary's version at that moment.
+        version: Version,
+        /// The primary's epoch.
+        epoch: Epoch,
+    },
     /// The key has this value.
     Found {
         /// The value.
@@ -145,6 +211,8 @@ impl Response {
             Self::SessionOpened { .. }
             | Self::SessionClosed
             | Self::Changed { .. }
+            | Self::Appended { .. }
+            | Self::NotMet { .. }
             | Self::Promoted { .. }
             | Self::Fenced => None,
         }
@@ -190,6 +258,11 @@ pub enum Refusal {
     BadValue {
         /// The largest that is taken. **Units:** bytes.
         bytes_max: usize,
+    },
+    /// The change set is empty, too large, or changes a key twice.
+    BadSet {
+        /// How many changes and how many conditions it may have at most.
+        count_max: usize,
     },
     /// The request's number is 0, or beyond the window of unanswered requests.
     BadSequence,

@@ -40,6 +40,8 @@ impl Session {
                 }
             }
             Response::Changed { .. }
+            | Response::Appended { .. }
+            | Response::NotMet { .. }
             | Response::Found { .. }
             | Response::NotFound { .. }
             | Response::Promoted { .. }
@@ -99,6 +101,7 @@ impl Session {
             Refusal::SequenceAnswered { .. }
             | Refusal::BadKey { .. }
             | Refusal::BadValue { .. }
+            | Refusal::BadSet { .. }
             | Refusal::BadSequence
             | Refusal::BadServer { .. }
             | Refusal::VersionAhead { .. }
@@ -114,7 +117,9 @@ impl Session {
     /// Causal reads see no less than any answer before.
     fn learn_version(&mut self, response: &Response) {
         let version = match response {
-            Response::Changed { version, .. } => *version,
+            Response::Changed { version, .. }
+            | Response::Appended { version, .. }
+            | Response::NotMet { version, .. } => *version,
             Response::Found { seen, .. } | Response::NotFound { seen } => seen.version,
             Response::SessionOpened { .. } | Response::SessionClosed | Response::Promoted { .. } | Response::Fenced => {
                 return;
@@ -127,7 +132,9 @@ impl Session {
     fn learn_primary(&mut self, now: Time, attempt: Attempt, response: &Response, source: Source) {
         // A read that was forwarded is the primary's answer, as a change is.
         let (epoch, is_read) = match response {
-            Response::Changed { epoch, .. } => (Some(*epoch), false),
+            Response::Changed { epoch, .. } | Response::Appended { epoch, .. } | Response::NotMet { epoch, .. } => {
+                (Some(*epoch), false)
+            }
             Response::Found { seen, .. } | Response::NotFound { seen } => (Some(seen.epoch), seen.local),
             Response::SessionOpened { .. } | Response::SessionClosed | Response::Promoted { .. } | Response::Fenced => {
                 (None, false)

@@ -3,12 +3,16 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::refusal::{Refused, refusal_from_wire, refusal_to_wire};
 use super::v1::{self, session_request, session_response};
 use super::{epoch_from_wire, epoch_to_wire, server_from_wire, span_to_wire};
 use crate::codec::Malformed;
 use crate::ids::{LogIndex, ServerId, SessionId, Version};
-use crate::request::{Change, Consistency, Refusal, Request, RequestId, Response, Seen};
+use crate::request::{
+    Change, Condition, Consistency, KeyChange, Refusal, Request, RequestId, Response, Seen, Together,
+};
 use crate::time::WallTime;
 
 /// How many bytes of keys and values one message of a session stream carries at most, either way, unless its first
@@ -46,10 +50,28 @@ pub fn request_to_wire(request: &Request, redirect: bool) -> Option<session_requ
         Request::Change { id, change } => {
             let request_id = id.map(request_id_to_wire);
             match change {
-                Change::Add { key, value } => {
-                    Wire::Add(v1::AddRequest { key: key.clone(), value: value.clone(), request_id, redirect })
+                Change::Add { key, value } => Wire::Add(v1::AddRequest {
+                    key: key.clone(),
+                    value: value.clone(),
+                    request_id,
+                    redirect,
+                    ..Default::default()
+                }),
+                Change::Delete { key } => {
+                    Wire::Delete(v1::DeleteRequest { key: key.clone(), request_id, redirect, if_version: None })
                 }
-                Change::Delete { key } => Wire::Delete(v1::DeleteRequest { key: key.clone(), request_id, redirect }),
+                Change::Append { prefix, value } => Wire::Append(v1::AppendRequest {
+                    prefix: prefix.clone(),
+                    value: value.clone(),
+                    request_id,
+                    redirect,
+                }),
+                Change::Together(set) => Wire::ChangeSet(v1::ChangeSetRequest {
+                    conditions: set.conditions.iter().map(condition_to_wire).collect(),
+                    changes: set.changes.iter().map(key_change_to_wire).collect(),
+                    request_id,
+                    redirect,
+                }),
             }
         }
         Request::Read { key, consistency } => {
@@ -76,11 +98,36 @@ pub fn request_from_wire(wire: session_request::Request) -> Result<Asked, Malfor
         Wire::CloseSession(close) => (Request::CloseSession(session_from_wire(close.session)?), close.redirect),
         Wire::Add(add) => {
             let id = add.request_id.map(request_id_from_wire).transpose()?;
-            (Request::Change { id, change: Change::Add { key: add.key, value: add.value } }, add.redirect)
+            let condition = match (add.if_absent, add.if_version) {
+                (true, Some(_)) => return Err(Malformed("if_absent and if_version: use one of them")),
+                (true, None) => Some(None),
+                (false, version) => version.map(|version| Some(Version(version))),
+            };
+            let change = match condition {
+                None => Change::Add { key: add.key, value: add.value },
+                Some(version) => only_if(version, add.key, Some(add.value)),
+            };
+            (Request::Change { id, change }, add.redirect)
         }
         Wire::Delete(delete) => {
             let id = delete.request_id.map(request_id_from_wire).transpose()?;
-            (Request::Change { id, change: Change::Delete { key: delete.key } }, delete.redirect)
+            let change = match delete.if_version {
+                None => Change::Delete { key: delete.key },
+                Some(version) => only_if(Some(Version(version)), delete.key, None),
+            };
+            (Request::Change { id, change }, delete.redirect)
+        }
+        Wire::Append(append) => {
+            let id = append.request_id.map(request_id_from_wire).transpose()?;
+            let change = Change::Append { prefix: append.prefix, value: append.value };
+            (Request::Change { id, change }, append.redirect)
+        }
+        Wire::ChangeSet(set) => {
+            let id = set.request_id.map(request_id_from_wire).transpose()?;
+            let conditions = set.conditions.into_iter().map(condition_from_wire).collect();
+            let changes = set.changes.into_iter().map(key_change_from_wire).collect();
+            let change = Change::Together(Box::new(Together { conditions, changes }));
+            (Request::Change { id, change }, set.redirect)
         }
         Wire::Read(read) => {
             let consistency = consistency_from_wire(read.consistency, read.at_least_version)?;
@@ -103,6 +150,22 @@ pub fn response_to_wire(response: Response, server: ServerId) -> Option<session_
         Response::Changed { version, existed, copies, epoch } => Wire::Changed(v1::ChangeResponse {
             version: version.0,
             existed,
+            copies,
+            server,
+            epoch: Some(epoch_to_wire(epoch)),
+            not_met: None,
+        }),
+        Response::NotMet { condition, found, version, epoch } => Wire::Changed(v1::ChangeResponse {
+            version: version.0,
+            server,
+            epoch: Some(epoch_to_wire(epoch)),
+            not_met: Some(v1::NotMet { condition, found_version: found.map(|version| version.0) }),
+            ..Default::default()
+        }),
+        Response::Appended { number, version, copies, epoch } => Wire::Appended(v1::AppendResponse {
+            number,
+            key: Default::default(),
+            version: version.0,
             copies,
             server,
             epoch: Some(epoch_to_wire(epoch)),
@@ -135,13 +198,24 @@ pub fn response_from_wire(wire: session_response::Response) -> Result<Result<Ans
         Wire::SessionOpened(opened) => (Response::SessionOpened { session: session_from_wire(opened.session)? }, None),
         Wire::SessionClosed(v1::CloseSessionResponse {}) => (Response::SessionClosed, None),
         Wire::Changed(changed) => {
-            let response = Response::Changed {
-                version: Version(changed.version),
-                existed: changed.existed,
-                copies: changed.copies,
-                epoch: epoch_from_wire(changed.epoch)?,
+            let (version, epoch) = (Version(changed.version), epoch_from_wire(changed.epoch)?);
+            let response = match changed.not_met {
+                None => Response::Changed { version, existed: changed.existed, copies: changed.copies, epoch },
+                Some(not_met) => {
+                    let found = not_met.found_version.map(Version);
+                    Response::NotMet { condition: not_met.condition, found, version, epoch }
+                }
             };
             (response, Some(changed.server))
+        }
+        Wire::Appended(appended) => {
+            let response = Response::Appended {
+                number: appended.number,
+                version: Version(appended.version),
+                copies: appended.copies,
+                epoch: epoch_from_wire(appended.epoch)?,
+            };
+            (response, Some(appended.server))
         }
         Wire::Read(read) => {
             let server = read.server;
@@ -164,6 +238,28 @@ pub fn response_from_wire(wire: session_response::Response) -> Result<Result<Ans
     };
     let server = server.map(server_from_wire).transpose()?;
     Ok(Ok(Answered { response, server }))
+}
+
+/// A change of one key under one condition on it.
+fn only_if(version: Option<Version>, key: Bytes, value: Option<Bytes>) -> Change {
+    let conditions = vec![Condition { key: key.clone(), version }];
+    Change::Together(Box::new(Together { conditions, changes: vec![KeyChange { key, value }] }))
+}
+
+fn condition_to_wire(condition: &Condition) -> v1::Condition {
+    v1::Condition { key: condition.key.clone(), version: condition.version.map(|version| version.0) }
+}
+
+fn condition_from_wire(wire: v1::Condition) -> Condition {
+    Condition { key: wire.key, version: wire.version.map(Version) }
+}
+
+fn key_change_to_wire(change: &KeyChange) -> v1::KeyChange {
+    v1::KeyChange { key: change.key.clone(), value: change.value.clone() }
+}
+
+fn key_change_from_wire(wire: v1::KeyChange) -> KeyChange {
+    KeyChange { key: wire.key, value: wire.value }
 }
 
 fn seen_to_wire(seen: Seen, server: u32) -> v1::ReadResponse {
@@ -225,8 +321,6 @@ fn request_id_from_wire(wire: v1::RequestId) -> Result<RequestId, Malformed> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::ids::{Epoch, RunId};
 
@@ -235,6 +329,31 @@ mod tests {
     const SEEN: Seen =
         Seen { version: Version(8), epoch: EPOCH, local: true, waited: true, age: Some(Duration::from_nanos(5)) };
 
+    fn set(key: &Bytes, value: &Bytes) -> Change {
+        let conditions = vec![
+            Condition { key: key.clone(), version: Some(Version(4)) },
+            Condition { key: value.clone(), version: None },
+        ];
+        let changes = vec![
+            KeyChange { key: key.clone(), value: None },
+            KeyChange { key: value.clone(), value: Some(key.clone()) },
+        ];
+        Change::Together(Box::new(Together { conditions, changes }))
+    }
+
+    #[test]
+    fn the_conditions_of_one_key_are_a_set_of_one() {
+        let key = Bytes::from_static(b"k");
+        let add = v1::AddRequest { key: key.clone(), if_absent: true, ..Default::default() };
+        let asked = request_from_wire(session_request::Request::Add(add.clone())).expect("well formed");
+        assert_eq!(asked.request, Request::Change { id: None, change: only_if(None, key.clone(), Some(Bytes::new())) });
+        let both = v1::AddRequest { if_version: Some(3), ..add };
+        assert!(request_from_wire(session_request::Request::Add(both)).is_err());
+        let delete = v1::DeleteRequest { key: key.clone(), if_version: Some(3), ..Default::default() };
+        let asked = request_from_wire(session_request::Request::Delete(delete)).expect("well formed");
+        assert_eq!(asked.request, Request::Change { id: None, change: only_if(Some(Version(3)), key, None) });
+    }
+
     #[test]
     fn every_request_of_a_client_survives_the_wire() {
         let (key, value) = (Bytes::from_static(b"\0key"), Bytes::from_static(b"value"));
@@ -242,8 +361,10 @@ mod tests {
         let requests = [
             Request::OpenSession,
             Request::CloseSession(SESSION),
-            Request::Change { id: Some(id), change: Change::Add { key: key.clone(), value } },
+            Request::Change { id: Some(id), change: Change::Add { key: key.clone(), value: value.clone() } },
             Request::Change { id: None, change: Change::Delete { key: key.clone() } },
+            Request::Change { id: Some(id), change: Change::Append { prefix: key.clone(), value: value.clone() } },
+            Request::Change { id: Some(id), change: set(&key, &value) },
             Request::Read { key: key.clone(), consistency: Consistency::Linearizable },
             Request::Read { key: key.clone(), consistency: Consistency::Causal { at_least: Version(9) } },
             Request::Read { key, consistency: Consistency::Stale },
@@ -272,6 +393,12 @@ mod tests {
                 },
                 Some(ServerId(2)),
             ),
+            (Response::Appended { number: 3, version: Version(7), copies: 2, epoch: EPOCH }, Some(ServerId(2))),
+            (
+                Response::NotMet { condition: 1, found: Some(Version(5)), version: Version(7), epoch: EPOCH },
+                Some(ServerId(2)),
+            ),
+            (Response::NotMet { condition: 0, found: None, version: Version(7), epoch: EPOCH }, Some(ServerId(2))),
             (Response::NotFound { seen: Seen { age: None, ..SEEN } }, Some(ServerId(2))),
         ];
         for (response, server) in responses {
@@ -287,7 +414,7 @@ mod tests {
         let close = v1::CloseSessionRequest { session: None, redirect: false };
         assert!(request_from_wire(session_request::Request::CloseSession(close)).is_err());
         let request_id = Some(v1::RequestId { session: None, sequence: 1, lowest_unanswered: 1 });
-        let delete = v1::DeleteRequest { key: Bytes::new(), request_id, redirect: false };
+        let delete = v1::DeleteRequest { key: Bytes::new(), request_id, ..Default::default() };
         assert!(request_from_wire(session_request::Request::Delete(delete)).is_err());
     }
 }

@@ -40,6 +40,7 @@ pub fn refusal_to_wire(refusal: &Refusal, primary_address: Option<&str>) -> v1::
         Refusal::HandOverCalledOff => (Kind::HandOverCalledOff, None, 0),
         Refusal::Recovering => (Kind::Recovering, None, 0),
         Refusal::VersionAhead { version } => (Kind::VersionAhead, None, version.0),
+        Refusal::BadSet { count_max } => (Kind::BadSet, None, *count_max as u64),
     };
     v1::Refusal {
         kind: kind.into(),
@@ -74,6 +75,7 @@ pub fn refusal_from_wire(wire: v1::Refusal) -> Result<Refused, Malformed> {
         Kind::BadServer => Refusal::BadServer { reason: "the server named can't be used for this" },
         Kind::HandOverCalledOff => Refusal::HandOverCalledOff,
         Kind::Recovering => Refusal::Recovering,
+        Kind::BadSet => Refusal::BadSet { count_max: bytes_max()? },
         Kind::VersionAhead => Refusal::VersionAhead { version: Version(wire.bound) },
     };
     let primary_address = Some(wire.primary_address).filter(|address| !address.is_empty());
@@ -109,9 +111,11 @@ pub fn code(refusal: &Refusal) -> Code {
         | Refusal::Recovering
         | Refusal::VersionAhead { .. } => Code::FailedPrecondition,
         Refusal::Overloaded => Code::ResourceExhausted,
-        Refusal::BadKey { .. } | Refusal::BadValue { .. } | Refusal::BadSequence | Refusal::BadServer { .. } => {
-            Code::InvalidArgument
-        }
+        Refusal::BadKey { .. }
+        | Refusal::BadValue { .. }
+        | Refusal::BadSet { .. }
+        | Refusal::BadSequence
+        | Refusal::BadServer { .. } => Code::InvalidArgument,
     }
 }
 
@@ -141,6 +145,10 @@ pub fn sentence(refusal: &Refusal, primary_address: Option<&str>) -> String {
         Refusal::Overloaded => "too many requests wait here: nothing was applied, ask again more slowly".to_owned(),
         Refusal::BadKey { bytes_max } => format!("the key is empty or too long: use 1 to {bytes_max} bytes"),
         Refusal::BadValue { bytes_max } => format!("the value is too large: use at most {bytes_max} bytes"),
+        Refusal::BadSet { count_max } => format!(
+            "the change set is empty, changes a key twice or is too large: use 1 to {count_max} changes of different keys and \
+            at most {count_max} conditions"
+        ),
         Refusal::BadSequence => {
             "the sequence is 0 or too far beyond the lowest unanswered one: count from 1, one more \
             for each change"

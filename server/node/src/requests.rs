@@ -13,13 +13,13 @@ impl Node {
             let result = self.fence(now, server, out);
             return out.respond(token, result);
         }
+        if let Err(refusal) = request.check_bounds(self.config.value_bytes_max) {
+            return out.respond(token, Err(refusal));
+        }
         let primary = self.primary_known(now);
         match (&mut self.role, request) {
             (Role::Primary(_), request) => self.requested_of_primary(now, token, request, out),
             (Role::Copy(backup), Request::Read { key, consistency }) if self.identity.cluster.is_some() => {
-                if let Err(refusal) = heirloom_primary::check_key(&key) {
-                    return out.respond(token, Err(refusal));
-                }
                 // The primary answers at once what would wait here for longer than this.
                 let until = now + self.config.heartbeat;
                 backup.read(Unanswered { token, key, consistency }, now, until, primary, out);

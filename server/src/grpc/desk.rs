@@ -260,6 +260,7 @@ fn after_unknown(refusal: &Refusal) -> AfterUnknown {
         | Refusal::SequenceAnswered { .. }
         | Refusal::BadKey { .. }
         | Refusal::BadValue { .. }
+        | Refusal::BadSet { .. }
         | Refusal::BadSequence
         | Refusal::BadServer { .. }
         | Refusal::HandOverCalledOff

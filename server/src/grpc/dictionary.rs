@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use heirloom_proto::request::append_key;
 use heirloom_proto::wire::client::{request_from_wire, response_to_wire};
 use heirloom_proto::wire::refusal::status_from_refusal;
 use heirloom_proto::wire::v1::dictionary_server::Dictionary;
 use heirloom_proto::wire::v1::{
-    AddRequest, ChangeResponse, CloseSessionRequest, CloseSessionResponse, DeleteRequest, OpenSessionRequest,
-    OpenSessionResponse, ReadRequest, ReadResponse, SessionRequests, SessionResponses, session_request,
-    session_response,
+    AddRequest, AppendRequest, AppendResponse, ChangeResponse, ChangeSetRequest, CloseSessionRequest,
+    CloseSessionResponse, DeleteRequest, OpenSessionRequest, OpenSessionResponse, ReadRequest, ReadResponse,
+    SessionRequests, SessionResponses, session_request, session_response,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -116,6 +117,26 @@ impl Dictionary for Service {
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<ChangeResponse>, Status> {
         let (metadata, _, body) = request.into_parts();
         match self.call(&metadata, session_request::Request::Delete(body)).await? {
+            session_response::Response::Changed(changed) => Ok(Response::new(changed)),
+            _ => Err(unfitting()),
+        }
+    }
+
+    async fn append(&self, request: Request<AppendRequest>) -> Result<Response<AppendResponse>, Status> {
+        let (metadata, _, body) = request.into_parts();
+        let prefix = body.prefix.clone();
+        match self.call(&metadata, session_request::Request::Append(body)).await? {
+            session_response::Response::Appended(appended) => {
+                let key = append_key(&prefix, appended.number);
+                Ok(Response::new(AppendResponse { key, ..appended }))
+            }
+            _ => Err(unfitting()),
+        }
+    }
+
+    async fn change_set(&self, request: Request<ChangeSetRequest>) -> Result<Response<ChangeResponse>, Status> {
+        let (metadata, _, body) = request.into_parts();
+        match self.call(&metadata, session_request::Request::ChangeSet(body)).await? {
             session_response::Response::Changed(changed) => Ok(Response::new(changed)),
             _ => Err(unfitting()),
         }

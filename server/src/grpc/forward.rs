@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use heirloom_proto::limits::{KEY_BYTES_MAX, MESSAGE_BYTES_MAX, VALUE_BYTES_MAX_MAX};
+use heirloom_proto::limits::{MESSAGE_BYTES_MAX, VALUE_BYTES_MAX_MAX};
 use heirloom_proto::wire::client::{
     Answered, SESSION_BATCH_BYTES_MAX, SESSION_BATCH_MAX, request_to_wire, response_from_wire,
 };
 use heirloom_proto::wire::v1::dictionary_client::DictionaryClient;
 use heirloom_proto::wire::v1::{SessionRequest, SessionRequests, SessionResponses};
-use heirloom_proto::{Address, Change, Refusal, Request, ServerId};
+use heirloom_proto::{Address, Refusal, Request, ServerId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -61,7 +61,9 @@ impl Forwards {
 
     /// Forwards a request and waits for what comes of it.
     pub(crate) async fn forward(&self, to: ServerId, request: Request) -> Forwarded {
-        if let Some(refusal) = too_large(&request) {
+        // Refused on this side: the other end stops reading a stream on which a message comes that is too large, and with it
+        // everything else that is under way there.
+        if let Err(refusal) = request.check_bounds(VALUE_BYTES_MAX_MAX) {
             return Forwarded::Answered(Err(refusal));
         }
         let Some(waiting) = self.waiting.get(usize::from(to.0)) else { return Forwarded::Unsent };
@@ -175,7 +177,7 @@ impl Stream {
             };
             let mut bytes = 0;
             let together = batch.iter().position(|forward| {
-                bytes += request_bytes(&forward.request);
+                bytes += 64 + forward.request.bytes();
                 bytes > SESSION_BATCH_BYTES_MAX
             });
             let together = together.unwrap_or(batch.len()).max(1);
@@ -211,33 +213,11 @@ fn take(pending: &mut HashMap<u64, oneshot::Sender<Forwarded>>, answers: Session
     }
 }
 
-/// What no server would take whatever its settings. Refused on this side: the other end stops reading a stream on which
-/// such a message comes, and with it everything else that is under way there.
-fn too_large(request: &Request) -> Option<Refusal> {
-    let (key, value) = match request {
-        Request::Change { change: Change::Add { key, value }, .. } => (key.len(), value.len()),
-        Request::Change { change: Change::Delete { key }, .. } | Request::Read { key, .. } => (key.len(), 0),
-        Request::OpenSession | Request::CloseSession(_) | Request::Promote(_) | Request::Fence(_) => return None,
-    };
-    if key > KEY_BYTES_MAX {
-        Some(Refusal::BadKey { bytes_max: KEY_BYTES_MAX })
-    } else {
-        (value > VALUE_BYTES_MAX_MAX).then_some(Refusal::BadValue { bytes_max: VALUE_BYTES_MAX_MAX })
-    }
-}
-
-/// What a request weighs in a message.
-fn request_bytes(request: &Request) -> usize {
-    let content = match request {
-        Request::Change { change: Change::Add { key, value }, .. } => key.len() + value.len(),
-        Request::Change { change: Change::Delete { key }, .. } | Request::Read { key, .. } => key.len(),
-        Request::OpenSession | Request::CloseSession(_) | Request::Promote(_) | Request::Fence(_) => 0,
-    };
-    64 + content
-}
-
 #[cfg(test)]
 mod tests {
+    use heirloom_proto::Change;
+    use heirloom_proto::limits::KEY_BYTES_MAX;
+
     use super::*;
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use heirloom_proto::{Change, Refusal, Request};
+use heirloom_proto::{Refusal, Request};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How much room there is for requests under way, over all clients. **Units:** KiB.
@@ -28,11 +28,7 @@ impl Room {
 
     /// Room for this request.
     pub(crate) fn seat(&self, request: &Request) -> Result<Seat, Refusal> {
-        let bytes = match request {
-            Request::Change { change: Change::Add { key, value }, .. } => key.len() + value.len(),
-            Request::Change { change: Change::Delete { key }, .. } | Request::Read { key, .. } => key.len(),
-            Request::OpenSession | Request::CloseSession(_) | Request::Promote(_) | Request::Fence(_) => 0,
-        };
+        let bytes = request.bytes();
         let kib = u32::try_from(1 + bytes / 1024).map_err(|_| Refusal::Overloaded)?;
         let seat = self.kib.clone().try_acquire_many_owned(kib).map_err(|_| Refusal::Overloaded)?;
         Ok(Seat { _kib: seat })
@@ -42,6 +38,7 @@ impl Room {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use heirloom_proto::Change;
 
     use super::*;
 

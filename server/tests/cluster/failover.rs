@@ -12,7 +12,7 @@ use crate::world::World;
 
 fn add(key: String, sequence: u64, session: heirloom_proto::wire::v1::SessionId) -> AddRequest {
     let request_id = Some(RequestId { session: Some(session), sequence, lowest_unanswered: sequence });
-    AddRequest { key: key.into(), value: Bytes::from_static(b"value"), request_id, redirect: false }
+    AddRequest { key: key.into(), value: Bytes::from_static(b"value"), request_id, ..Default::default() }
 }
 
 #[tokio::test]

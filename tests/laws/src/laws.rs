@@ -354,7 +354,7 @@ impl Laws {
                     );
                 }
             }
-            Response::Changed { version, copies, epoch, .. } => {
+            Response::Changed { version, copies, epoch, .. } | Response::Appended { version, copies, epoch, .. } => {
                 self.acknowledged = self.acknowledged.max(Some(*epoch));
                 let end = self.oracle.end();
                 if *version > self.oracle.version() {
@@ -375,7 +375,14 @@ impl Laws {
                     );
                 }
             }
-            Response::NotFound { .. }
+            // Whether it was so at that version is for the history of the key.
+            Response::NotMet { version, .. } if *version > self.oracle.version() => {
+                let committed = self.oracle.version();
+                let what = format!("server {by} judges a condition at {version}, and {committed} is committed");
+                return Violation::of(4, what);
+            }
+            Response::NotMet { .. }
+            | Response::NotFound { .. }
             | Response::SessionOpened { .. }
             | Response::SessionClosed
             | Response::Promoted { .. }

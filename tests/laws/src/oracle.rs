@@ -90,7 +90,7 @@ impl Oracle {
             let (key, value) = match effect {
                 Effect::Put { key, value } => (key, Some(value.clone())),
                 Effect::Remove { key } => (key, None),
-                Effect::OpenSession(_) | Effect::RemoveSession(_) => continue,
+                Effect::Count { .. } | Effect::OpenSession(_) | Effect::RemoveSession(_) => continue,
             };
             self.changes.entry(key.clone()).or_default().push((entry.entry().version, value));
         }

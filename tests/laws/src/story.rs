@@ -48,6 +48,8 @@ fn entries(entries: &[Sealed]) -> String {
         Answer::Nothing => "marker",
         Answer::Added { .. } => "add",
         Answer::Deleted { .. } => "delete",
+        Answer::Appended { .. } => "append",
+        Answer::NotMet { .. } => "condition not met",
         Answer::SessionOpened(_) => "open",
         Answer::SessionClosed | Answer::SessionExpired => "close",
     };
@@ -60,6 +62,8 @@ fn request(request: &Request) -> String {
             let what = match change {
                 Change::Add { key, value } => format!("add {key:?} {value:?}"),
                 Change::Delete { key } => format!("delete {key:?}"),
+                Change::Append { prefix, value } => format!("append {prefix:?} {value:?}"),
+                Change::Together(set) => format!("{set:?}"),
             };
             let id = id.map_or_else(|| "no id".to_owned(), |id| format!("{} #{}", id.session, id.sequence));
             format!("{what} ({id})")

@@ -98,7 +98,14 @@ impl Universe {
             Err(Refusal::SessionExpired) => {
                 return Violation::of(4, "an open session was called expired".to_owned());
             }
-            Ok(Response::SessionClosed | Response::Promoted { .. } | Response::Fenced) | Err(_) => {}
+            Ok(
+                Response::SessionClosed
+                | Response::Appended { .. }
+                | Response::NotMet { .. }
+                | Response::Promoted { .. }
+                | Response::Fenced,
+            )
+            | Err(_) => {}
         }
         Ok(())
     }

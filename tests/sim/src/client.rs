@@ -143,6 +143,8 @@ impl Client {
                     Response::NotFound { .. } => linearizable::Outcome::NotFound,
                     Response::SessionOpened { .. }
                     | Response::SessionClosed
+                    | Response::Appended { .. }
+                    | Response::NotMet { .. }
                     | Response::Promoted { .. }
                     | Response::Fenced => panic!("not an answer to {pending:?}: {answer:?}"),
                 };
