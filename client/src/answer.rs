@@ -20,6 +20,58 @@ pub struct Changed {
     pub epoch: Epoch,
 }
 
+/// What came of a change under conditions. Either is certain: no answer at all is an error.
+#[must_use = "a condition that is not met is no error, and nothing was changed"]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Conditional {
+    /// The conditions were met and the change is committed.
+    Done(Changed),
+    /// A condition was not met and nothing was changed.
+    NotMet(NotMet),
+}
+
+impl Conditional {
+    /// The change, where it was made.
+    pub fn changed(self) -> Option<Changed> {
+        match self {
+            Self::Done(changed) => Some(changed),
+            Self::NotMet(_) => None,
+        }
+    }
+}
+
+/// A condition that was not met. What it was judged by is committed: it was so at that version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NotMet {
+    /// Which, by its position among the conditions of the set; the first of those not met.
+    pub condition: usize,
+    /// The version of its key's last change; `None` where it had no value.
+    pub found: Option<Version>,
+    /// The dictionary's version at which it was judged.
+    pub version: Version,
+    /// The server that judged it: the primary.
+    pub server: ServerId,
+    /// Its epoch.
+    pub epoch: Epoch,
+}
+
+/// A value that was appended and is committed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Appended {
+    /// The key that was made: the prefix and the number in 20 digits, so that keys and numbers have one order.
+    pub key: Bytes,
+    /// Its number under the prefix, from 1.
+    pub number: u64,
+    /// The dictionary's version with it.
+    pub version: Version,
+    /// On how many servers it was read back; where it had to be retried, at least on how many.
+    pub copies: u32,
+    /// The server that carried it out: the primary.
+    pub server: ServerId,
+    /// Its epoch.
+    pub epoch: Epoch,
+}
+
 /// A key's value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {

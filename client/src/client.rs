@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use heirloom_proto::{Change, Response, limits};
+use heirloom_proto::{Response, limits};
 use heirloom_session::{Answer, CallId, Freshness, Operation, Reason};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::answer::{Changed, Consistency, Entry, Looked, ReadOptions};
+use crate::answer::{Consistency, Entry, Looked, ReadOptions};
 use crate::driver::{Ask, Driver};
 use crate::error::{BadInput, Error, NotApplied, Report, Unknown};
 use heirloom_proto::Address;
@@ -100,30 +100,6 @@ impl Client {
         Self { timeout, ..self.clone() }
     }
 
-    /// Adds a key or replaces its value.
-    ///
-    /// **Errors:** [`Error::Unknown`] where the change may have been carried out, [`Error::NotApplied`] where it certainly
-    /// was not and will not be, [`Error::BadInput`] where key or value are out of bounds.
-    pub async fn add(&self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Result<Changed, Error> {
-        let (key, value) = (checked(key.as_ref())?, value.into());
-        if value.len() > limits::VALUE_BYTES_MAX_MAX {
-            return Err(BadInput::Value { bytes: value.len() }.into());
-        }
-        let asked = Asked { verb: "add", key: key.clone(), is_change: true };
-        let answer = self.call(&asked, Operation::Change(Change::Add { key, value })).await?;
-        self.changed(&asked, &answer)
-    }
-
-    /// Deletes a key. One that has no value is no error: [`Changed::existed`] says so.
-    ///
-    /// **Errors:** as [`Client::add`].
-    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<Changed, Error> {
-        let key = checked(key.as_ref())?;
-        let asked = Asked { verb: "delete", key: key.clone(), is_change: true };
-        let answer = self.call(&asked, Operation::Change(Change::Delete { key })).await?;
-        self.changed(&asked, &answer)
-    }
-
     /// The value of a key, linearizable: it is at least as new as every change that was answered before this call. Any
     /// member of the cluster answers, near ones first.
     ///
@@ -160,6 +136,8 @@ impl Client {
             Response::SessionOpened { .. }
             | Response::SessionClosed
             | Response::Changed { .. }
+            | Response::Appended { .. }
+            | Response::NotMet { .. }
             | Response::Promoted { .. }
             | Response::Fenced => Err(self.nonsense(&asked)),
         }
@@ -175,7 +153,7 @@ impl Client {
         self.call(&asked, Operation::Close).await.map(drop)
     }
 
-    async fn call(&self, asked: &Asked, operation: Operation) -> Result<Answer, Error> {
+    pub(crate) async fn call(&self, asked: &Asked, operation: Operation) -> Result<Answer, Error> {
         let deadline = Instant::now() + self.timeout.min(TIMEOUT_MAX);
         // Whoever finds no room until its deadline was never heard of by the driver, so nothing of it was sent.
         let Ok(permit) = tokio::time::timeout_at(deadline, self.permits.clone().acquire_owned()).await else {
@@ -202,22 +180,8 @@ impl Client {
         }
     }
 
-    fn changed(&self, asked: &Asked, answer: &Answer) -> Result<Changed, Error> {
-        match answer.response {
-            Response::Changed { version, existed, copies, epoch } => {
-                Ok(Changed { version, existed, copies, server: answer.server.unwrap_or(epoch.server), epoch })
-            }
-            Response::SessionOpened { .. }
-            | Response::SessionClosed
-            | Response::Found { .. }
-            | Response::NotFound { .. }
-            | Response::Promoted { .. }
-            | Response::Fenced => Err(self.nonsense(asked)),
-        }
-    }
-
     /// A server that answers something else than it was asked is broken, and then nothing is known.
-    fn nonsense(&self, asked: &Asked) -> Error {
+    pub(crate) fn nonsense(&self, asked: &Asked) -> Error {
         self.failure(asked, Some(Reason::OutOfTime), Vec::new(), asked.is_change)
     }
 
@@ -235,10 +199,10 @@ impl Client {
 }
 
 /// What was asked, for errors.
-struct Asked {
-    verb: &'static str,
-    key: Bytes,
-    is_change: bool,
+pub(crate) struct Asked {
+    pub(crate) verb: &'static str,
+    pub(crate) key: Bytes,
+    pub(crate) is_change: bool,
 }
 
 impl Asked {
@@ -270,7 +234,8 @@ impl Drop for Guard<'_> {
     }
 }
 
-fn checked(key: &[u8]) -> Result<Bytes, BadInput> {
+/// A key that some server may take.
+pub(crate) fn checked(key: &[u8]) -> Result<Bytes, BadInput> {
     if key.is_empty() || key.len() > limits::KEY_BYTES_MAX {
         return Err(BadInput::Key { bytes: key.len() });
     }

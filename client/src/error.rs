@@ -32,6 +32,18 @@ pub enum BadInput {
         /// How long it is.
         bytes: usize,
     },
+    /// The prefix is longer than its number leaves room for. **Units:** bytes.
+    Prefix {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// A change set is empty, too large, or changes a key twice.
+    Set {
+        /// How many changes it has.
+        changes: usize,
+        /// How many conditions it has.
+        conditions: usize,
+    },
     /// The value is larger than any server takes. **Units:** bytes.
     Value {
         /// How large it is.
@@ -121,6 +133,18 @@ impl fmt::Display for BadInput {
             Self::NoAddress => f.write_str("no server address is given: name at least one, such as 127.0.0.1:7400"),
             Self::Key { bytes: 0 } => write!(f, "the key is empty: use 1 to {key_max} bytes"),
             Self::Key { bytes } => write!(f, "the key has {bytes} bytes: use 1 to {key_max}"),
+            Self::Prefix { bytes } => {
+                let prefix_max = key_max - heirloom_proto::request::APPEND_DIGITS;
+                write!(f, "the prefix has {bytes} bytes: use {prefix_max} at most, for the number comes behind it")
+            }
+            Self::Set { changes, conditions } => {
+                let count_max = heirloom_proto::limits::SET_COUNT_MAX;
+                write!(
+                    f,
+                    "the set has {changes} changes and {conditions} conditions: use 1 to {count_max} changes, each of \
+                     another key, and at most {count_max} conditions"
+                )
+            }
             Self::Value { bytes } => write!(f, "the value has {bytes} bytes: no server takes more than {value_max}"),
         }
     }

@@ -25,10 +25,15 @@
 //! # }
 //! ```
 //!
+//! A change may hang on conditions, whose failing is no error but an answer; and several changes may take effect as one:
+//! see [`Client::add_if_absent`], [`Client::add_if_version`], [`Client::delete_if_version`] and [`Client::change_set`].
+//! [`Client::append`] lets the primary make the key: a prefix and the next number.
+//!
 //! The rules behind it (request numbers, whom to ask next, what is known of an outcome) are the pure crate
 //! `heirloom-session`; here are the connections and the task that drives it.
 
 mod answer;
+mod changes;
 pub mod cli;
 mod client;
 mod demo;
@@ -36,7 +41,8 @@ mod driver;
 mod error;
 mod transport;
 
-pub use answer::{Changed, Consistency, Entry, Looked, ReadOptions};
+pub use answer::{Appended, Changed, Conditional, Consistency, Entry, Looked, NotMet, ReadOptions};
+pub use changes::ChangeSet;
 pub use client::{Builder, Client, TIMEOUT_DEFAULT};
 pub use error::{BadInput, Error, NotApplied, Report, ServerReport, Unknown};
 pub use heirloom_proto::{Address, BadAddress, Epoch, ServerId, Version, WallTime};

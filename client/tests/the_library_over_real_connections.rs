@@ -5,7 +5,7 @@ mod fake;
 use std::time::{Duration, Instant};
 
 use fake::{Fake, Script, Shared, cluster};
-use heirloom::{Client, Error};
+use heirloom::{ChangeSet, Client, Conditional, Error};
 use heirloom_proto::Refusal;
 
 /// A client that was given the addresses of all servers.
@@ -35,6 +35,38 @@ async fn what_was_added_is_read_and_what_was_deleted_is_gone() {
     assert_eq!(client.read("k").await.expect("served"), None);
     client.close().await.expect("served");
     assert!(shared.lock().sessions.is_empty());
+}
+
+#[tokio::test]
+async fn a_condition_that_is_not_met_is_an_answer_that_names_the_version_found() {
+    let (shared, _servers) = cluster(3);
+    let client = client_of(&shared).await;
+    let Conditional::Done(first) = client.add_if_absent("k", "v").await.expect("served") else { panic!("not met") };
+    let not_met = |answer| match answer {
+        Conditional::NotMet(why) => (why.condition, why.found),
+        Conditional::Done(_) => panic!("done"),
+    };
+    let there = client.add_if_absent("k", "w").await.expect("served");
+    assert_eq!(not_met(there), (0, Some(first.version)));
+    let second = client.add_if_version("k", "w", first.version).await.expect("served").changed().expect("met");
+    let late = client.delete_if_version("k", first.version).await.expect("served");
+    assert_eq!(not_met(late), (0, Some(second.version)));
+    let set = ChangeSet::new().if_version("k", second.version).if_absent("other").delete("k").add("other", "x");
+    assert!(client.change_set(set.clone()).await.expect("served").changed().is_some());
+    assert_eq!(not_met(client.change_set(set).await.expect("served")), (0, None));
+    assert_eq!(client.read("k").await.expect("served"), None);
+    assert!(client.read("other").await.expect("served").is_some());
+}
+
+#[tokio::test]
+async fn an_append_whose_answer_was_lost_is_answered_with_the_same_number() {
+    let (shared, _servers, client) = served(3).await;
+    assert_eq!(client.append("log/", "a").await.expect("served").number, 1);
+    shared.script(0, [Script::BreakAfter]);
+    let second = client.append("log/", "b").await.expect("asked again");
+    assert_eq!((second.number, &second.key[..]), (2, &b"log/00000000000000000002"[..]));
+    assert_eq!(client.read(&second.key).await.expect("served").expect("appended").value, "b");
+    assert_eq!(client.append("log/", "c").await.expect("served").number, 3);
 }
 
 #[tokio::test]

@@ -70,7 +70,10 @@ impl From<Error> for Failure {
         let message = format!("{error:#}");
         match (&error, error.refusal()) {
             (Error::BadInput(_), _) => Self::Usage(message),
-            (Error::NotApplied(_), Some(Refusal::BadKey { .. } | Refusal::BadValue { .. })) => Self::Usage(message),
+            (
+                Error::NotApplied(_),
+                Some(Refusal::BadKey { .. } | Refusal::BadValue { .. } | Refusal::BadSet { .. }),
+            ) => Self::Usage(message),
             (Error::NotApplied(_) | Error::Unknown(_), _) => Self::Unavailable(message),
         }
     }

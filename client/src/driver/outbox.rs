@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use heirloom_proto::wire::client::{SESSION_BATCH_BYTES_MAX, SESSION_BATCH_MAX};
-use heirloom_proto::wire::v1::{SessionRequest, SessionRequests, session_request};
+use heirloom_proto::wire::v1::{KeyChange, SessionRequest, SessionRequests, session_request};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 
@@ -66,6 +67,12 @@ fn request_bytes(request: &SessionRequest) -> usize {
         Some(Wire::Add(add)) => add.key.len() + add.value.len(),
         Some(Wire::Delete(delete)) => delete.key.len(),
         Some(Wire::Read(read)) => read.key.len(),
+        Some(Wire::Append(append)) => append.prefix.len() + append.value.len(),
+        Some(Wire::ChangeSet(set)) => {
+            let conditions: usize = set.conditions.iter().map(|condition| 16 + condition.key.len()).sum();
+            let value = |change: &KeyChange| change.value.as_ref().map_or(0, Bytes::len);
+            conditions + set.changes.iter().map(|change| 16 + change.key.len() + value(change)).sum::<usize>()
+        }
         Some(Wire::OpenSession(_) | Wire::CloseSession(_)) | None => 0,
     }
 }
@@ -78,7 +85,7 @@ mod tests {
     use super::*;
 
     fn add(tag: u64, bytes: usize) -> SessionRequest {
-        let add = AddRequest { key: "k".into(), value: vec![0; bytes].into(), request_id: None, redirect: true };
+        let add = AddRequest { key: "k".into(), value: vec![0; bytes].into(), redirect: true, ..Default::default() };
         SessionRequest { tag, request: Some(session_request::Request::Add(add)) }
     }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use heirloom_proto::request::append_key;
 use heirloom_proto::wire::client::{refused_to_wire, request_from_wire, response_to_wire};
 use heirloom_proto::wire::v1::cluster_server::{Cluster, ClusterServer};
 use heirloom_proto::wire::v1::dictionary_server::{Dictionary, DictionaryServer};
@@ -173,13 +174,38 @@ impl Service {
                 }
                 world.applied += 1;
                 world.version += 1;
-                let existed = match change {
+                let version = Version(world.version);
+                let changed = |existed| Response::Changed { version, existed, copies: 3, epoch };
+                let answer = match change {
                     Change::Add { key, value } => {
-                        world.entries.insert(key.clone(), (value.clone(), world.version)).is_some()
+                        changed(world.entries.insert(key.clone(), (value.clone(), version.0)).is_some())
                     }
-                    Change::Delete { key } => world.entries.remove(key).is_some(),
+                    Change::Delete { key } => changed(world.entries.remove(key).is_some()),
+                    Change::Append { prefix, value } => {
+                        let number = 1 + world.entries.keys().filter(|key| key.starts_with(prefix)).count() as u64;
+                        world.entries.insert(append_key(prefix, number), (value.clone(), version.0));
+                        Response::Appended { number, version, copies: 3, epoch }
+                    }
+                    Change::Together(set) => {
+                        let found = |key| world.entries.get(key).map(|(_, version)| Version(*version));
+                        let mut unmet =
+                            (0..).zip(&set.conditions).map(|(place, it)| (place, found(&it.key), it.version));
+                        match unmet.find(|(_, found, wanted)| found != wanted) {
+                            Some((condition, found, _)) => Response::NotMet { condition, found, version, epoch },
+                            None => {
+                                for change in &set.changes {
+                                    match &change.value {
+                                        Some(value) => {
+                                            world.entries.insert(change.key.clone(), (value.clone(), version.0));
+                                        }
+                                        None => drop(world.entries.remove(&change.key)),
+                                    }
+                                }
+                                changed(false)
+                            }
+                        }
+                    }
                 };
-                let answer = Response::Changed { version: Version(world.version), existed, copies: 3, epoch };
                 answers.insert(id.sequence, answer.clone());
                 Ok(answer)
             }
@@ -268,6 +294,14 @@ impl Dictionary for Service {
     }
 
     async fn delete(&self, _: tonic::Request<v1::DeleteRequest>) -> Unary<v1::ChangeResponse> {
+        Err(Status::unimplemented("the client uses the stream"))
+    }
+
+    async fn append(&self, _: tonic::Request<v1::AppendRequest>) -> Unary<v1::AppendResponse> {
+        Err(Status::unimplemented("the client uses the stream"))
+    }
+
+    async fn change_set(&self, _: tonic::Request<v1::ChangeSetRequest>) -> Unary<v1::ChangeResponse> {
         Err(Status::unimplemented("the client uses the stream"))
     }
 
