@@ -32,6 +32,8 @@ pub enum Command {
     Read(read::Read),
     /// Delete a key.
     Delete(change::Delete),
+    /// Add a value under a key that the primary makes: the prefix and the next number.
+    Append(change::Append),
     /// Show all servers: who leads, how far each is, and whether they agree.
     Status(status::Status),
     /// Hand the part of the primary over to a server, with nothing lost.
@@ -49,6 +51,7 @@ impl Command {
             Self::Add(add) => Box::pin(add.run()).await,
             Self::Read(read) => Box::pin(read.run()).await,
             Self::Delete(delete) => Box::pin(delete.run()).await,
+            Self::Append(append) => Box::pin(append.run()).await,
             Self::Status(status) => Box::pin(status.run()).await,
             Self::Promote(promote) => Box::pin(promote.run()).await,
             Self::Fence(fence) => Box::pin(fence.run()).await,
