@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use heirloom_proto::request::append_key;
-use heirloom_proto::{Answer, Change, Condition, Effect, KeyChange, LogIndex, Origin, Together, Version, WallTime};
+use heirloom_proto::{
+    Answer, Change, Condition, Effect, KeyChange, LogIndex, Mutant, Origin, Together, Version, WallTime, planted,
+};
 
 use crate::primary::Primary;
 
@@ -26,8 +28,8 @@ impl Primary {
 
     /// The next number under the prefix whose key is free: somebody may have added one by its name.
     fn append_value(&self, prefix: Bytes, value: Bytes) -> (Vec<Effect>, Answer) {
-        let mut number = self.overlay.appended(&prefix, &self.replica) + 1;
-        while self.version_of(&append_key(&prefix, number)).is_some() {
+        let mut number = self.numbered(&prefix) + 1;
+        while self.is_taken(&append_key(&prefix, number)) {
             number += 1;
         }
         let key = append_key(&prefix, number);
@@ -36,7 +38,7 @@ impl Primary {
 
     fn together(&self, set: Together) -> (Vec<Effect>, Answer) {
         for (condition, Condition { key, version }) in (0..).zip(&set.conditions) {
-            let found = self.version_of(key);
+            let found = self.judged_by(key);
             if found != *version {
                 return (Vec::new(), Answer::NotMet { condition, found });
             }
@@ -47,6 +49,28 @@ impl Primary {
             None => self.version_of(&key).is_some().then_some(Effect::Remove { key }),
         });
         (effects.collect(), Answer::Added { existed })
+    }
+
+    fn numbered(&self, prefix: &Bytes) -> u64 {
+        if planted(Mutant::AppendCountsCommitted) {
+            return self.replica.dictionary().appended(prefix);
+        }
+        self.overlay.appended(prefix, &self.replica)
+    }
+
+    fn is_taken(&self, key: &[u8]) -> bool {
+        if planted(Mutant::AppendCountsCommitted) {
+            return self.replica.dictionary().read(key).is_some();
+        }
+        self.version_of(key).is_some()
+    }
+
+    /// The version by which a condition on the key is judged.
+    fn judged_by(&self, key: &[u8]) -> Option<Version> {
+        if planted(Mutant::ConditionOnCommitted) {
+            return self.replica.dictionary().read(key).map(|stored| stored.version);
+        }
+        self.version_of(key)
     }
 
     /// The version of the key's last change once all that is prepared is applied; `None` where it has no value then.

@@ -110,6 +110,10 @@ mutants! {
     DigestNotCompared = "4.5",
     /// A write: every answer waits until the entries that it was computed from are committed.
     AnswerBeforeCommit = "4.2",
+    /// A write: a condition is judged by what is prepared too.
+    ConditionOnCommitted = "4.2",
+    /// A write: an appended value's number is beyond those that are prepared, inherited ones too.
+    AppendCountsCommitted = "4.2",
     /// Members: another store of the same server is another member.
     EmptiedStoreStaysMember = "2, 9",
     /// Members: a learner is added when it has all that may be committed, not only what is known to be.
