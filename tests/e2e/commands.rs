@@ -31,6 +31,46 @@ async fn the_answers_of_add_read_and_delete_are_those_promised() {
 }
 
 #[tokio::test]
+async fn conditions_end_with_1_where_they_are_not_met_and_name_the_version_found() {
+    let cluster = Cluster::start(3, 0, &[]);
+    cluster.wait_for_members(&[0, 1, 2]).await;
+    assert_eq!(code(&cluster.run(&["add", "k", "a", "--if-absent"])), 0);
+    let there = cluster.run(&["add", "k", "b", "--if-absent"]);
+    assert_eq!((code(&there), stdout(&there).as_str()), (1, ""));
+    assert!(stderr(&there).contains("condition not met") && stderr(&there).contains("version 1"), "{there:?}");
+    let late = cluster.run(&["add", "k", "b", "--if-version", "7"]);
+    assert_eq!(code(&late), 1, "{late:?}");
+    assert!(stderr(&late).contains("is at version 1, not 7"), "{late:?}");
+    let replaced = json(&cluster.run(&["add", "k", "b", "--if-version", "1", "--output", "json"]));
+    assert_eq!((replaced["version"].as_u64(), replaced["existed"].as_bool()), (Some(2), Some(true)));
+    assert_eq!(code(&cluster.run(&["delete", "k", "--if-version", "1"])), 1);
+    assert_eq!(stdout(&cluster.run(&["read", "k"])), "b\n");
+    assert_eq!(code(&cluster.run(&["delete", "k", "--if-version", "2"])), 0);
+    let gone = cluster.run(&["delete", "k", "--if-version", "2"]);
+    assert_eq!(code(&gone), 1, "{gone:?}");
+    assert!(stderr(&gone).contains("has no value"), "{gone:?}");
+    assert_eq!(code(&cluster.run(&["add", "k", "v", "--if-absent", "--if-version", "1"])), 2);
+}
+
+#[tokio::test]
+async fn append_prints_the_key_that_was_made_and_numbers_go_on_after_a_failover() {
+    let mut cluster = Cluster::start(3, 0, &[]);
+    cluster.wait_for_members(&[0, 1, 2]).await;
+    let first = cluster.run(&["append", "log/", "a"]);
+    assert_eq!((code(&first), stdout(&first).as_str()), (0, "log/00000000000000000001\n"));
+    cluster.kill(0);
+    let second = json(&cluster.run(&["append", "log/", "b", "--output", "json"]));
+    assert_eq!(second["key"], "log/00000000000000000002");
+    for (field, value) in [("number", 2), ("version", 2), ("copies", 2), ("server", 1)] {
+        assert_eq!(second[field], value, "{field}: {second}");
+    }
+    assert!(!second["epoch"].is_null(), "{second}");
+    assert_eq!(stdout(&cluster.run(&["read", "log/00000000000000000002"])), "b\n");
+    let long = cluster.run(&["append", &"p".repeat(4_090), "v"]);
+    assert_eq!(code(&long), 2, "{long:?}");
+}
+
+#[tokio::test]
 async fn values_of_any_bytes_come_back_as_they_went() {
     let cluster = Cluster::start(1, 0, &[]);
     cluster.wait_for_members(&[0]).await;

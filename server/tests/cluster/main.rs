@@ -1,5 +1,6 @@
 //! Whole servers on loopback, within one process: what clients see of them, over gRPC as any language would use it.
 
+mod changes;
 mod clients;
 mod failover;
 mod neighbours;
