@@ -65,7 +65,7 @@ pub(crate) fn first_conflict(key: &str, records: &[&Record]) -> Option<Violation
         .iter()
         .filter_map(|(_, operation)| match &operation.returned {
             Some((_, Outcome::Found(value))) => Some(value),
-            Some((_, Outcome::Changed { .. } | Outcome::Done | Outcome::NotFound)) | None => None,
+            Some((_, Outcome::Changed { .. } | Outcome::NotMet | Outcome::Done | Outcome::NotFound)) | None => None,
         })
         .collect();
     let counts = |operation: &Operation| {

@@ -20,7 +20,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use heirloom_proto::{
-    Action, Epoch, LogIndex, Member, Message, Note, Peer, Position, Record, Response, ServerId, View,
+    Action, Epoch, LogIndex, Member, Message, Note, Peer, Position, Record, Response, ServerId, Together, View,
 };
 
 use crate::inspect::Inspect;
@@ -343,6 +343,22 @@ impl Laws {
         Ok(())
     }
 
+    /// Law 4 of a condition that was not met: what it was judged by is committed, and is what the answer says.
+    ///
+    /// **Errors:** the law that is broken.
+    pub fn judged(&self, by: ServerId, set: &Together, response: &Response) -> Checked {
+        let Response::NotMet { condition, found, version, .. } = response else { return Ok(()) };
+        let Some(condition) = usize::try_from(*condition).ok().and_then(|place| set.conditions.get(place)) else {
+            return Violation::of(4, format!("server {by} names a condition that was not given: {response:?}"));
+        };
+        let committed = self.oracle.value_at(&condition.key, *version).map(|(version, _)| version);
+        if *found != committed || *found == condition.version {
+            let what = format!("server {by} judged {condition:?} by {found:?} at {version}, where it is {committed:?}");
+            return Violation::of(4, what);
+        }
+        Ok(())
+    }
+
     /// Law 4: what a client is told is committed, on as many copies as it is told.
     fn answered(&mut self, servers: &[impl Observed], by: ServerId, response: &Response) -> Checked {
         match response {
@@ -375,7 +391,7 @@ impl Laws {
                     );
                 }
             }
-            // Whether it was so at that version is for the history of the key.
+            // Whether it was so at that version is for [`Self::judged`].
             Response::NotMet { version, .. } if *version > self.oracle.version() => {
                 let committed = self.oracle.version();
                 let what = format!("server {by} judges a condition at {version}, and {committed} is committed");

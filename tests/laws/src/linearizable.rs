@@ -8,7 +8,8 @@
 //! - a read that fits the value takes effect at once, for it changes nothing;
 //! - a configuration that called upon fewer operations of unknown outcome covers one that called upon more, for such an
 //!   operation may take effect at any later time, or never;
-//! - operations of unknown outcome that nobody can tell apart (deletes, and adds whose value no read ever returned) are
+//! - operations of unknown outcome that nobody can tell apart (deletes, and adds of one condition whose value no read
+//!   ever returned) are
 //!   called upon in the order of their calls.
 //!
 //! **Source:** Wing & Gong 1993; Lowe 2017, "Testing for linearizability" (just-in-time linearization).
@@ -24,6 +25,13 @@ use bytes::Bytes;
 pub enum Call {
     /// Adds or replaces. Values must be unique within the history of a key.
     Add(Bytes),
+    /// Adds or replaces where the key's value is the one expected, and else does nothing.
+    AddIf {
+        /// The value; unique as that of an add.
+        value: Bytes,
+        /// `None` for no value.
+        expected: Option<Bytes>,
+    },
     /// Deletes.
     Delete,
     /// Reads.
@@ -38,6 +46,8 @@ pub enum Outcome {
         /// Whether there was a value before.
         existed: bool,
     },
+    /// The value was not the expected one, and nothing was changed.
+    NotMet,
     /// The change took effect; what was there before was not told.
     Done,
     /// The read returned this.
@@ -133,7 +143,7 @@ const SHOWN_MAX: usize = 30;
 /// The value of the key, numbered; two numbers are given.
 type Value = u32;
 const NO_VALUE: Value = 0;
-/// Any value that no read ever returned.
+/// Any value that no read ever returned and no condition expected.
 const UNSEEN: Value = 1;
 
 /// Checks the history of one key, given in any order.
@@ -178,10 +188,11 @@ struct Effect {
     leaves: Option<Value>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Need {
     Anything,
     Exactly(Value),
+    AnyBut(Value),
     AnyValue,
 }
 
@@ -190,6 +201,7 @@ impl Effect {
         let fits = match self.needs {
             Need::Anything => true,
             Need::Exactly(wanted) => value == wanted,
+            Need::AnyBut(unwanted) => value != unwanted,
             Need::AnyValue => value != NO_VALUE,
         };
         fits.then(|| self.leaves.unwrap_or(value))
@@ -226,7 +238,15 @@ impl Walk {
         let mut names = vec![None, None];
         let mut numbers: BTreeMap<Bytes, Value> = BTreeMap::new();
         for operation in operations {
-            if let Some((_, Outcome::Found(value))) = &operation.returned {
+            let found = match &operation.returned {
+                Some((_, Outcome::Found(value))) => Some(value),
+                _ => None,
+            };
+            let expected = match &operation.call {
+                Call::AddIf { expected, .. } => expected.as_ref(),
+                Call::Add(_) | Call::Delete | Call::Read => None,
+            };
+            for value in found.into_iter().chain(expected) {
                 numbers.entry(value.clone()).or_insert_with(|| {
                     names.push(Some(value.clone()));
                     Value::try_from(names.len() - 1).expect("fewer values than memory")
@@ -310,7 +330,9 @@ impl Walk {
                 let effect = self.effects[*position];
                 // Of those that nobody can tell apart only the first.
                 let alike = effect.leaves.filter(|value| *value <= UNSEEN);
-                if alike.is_some_and(|value| !tried.insert(value)) || effect.leaves == Some(configuration.value) {
+                if alike.is_some_and(|value| !tried.insert((effect.needs, value)))
+                    || effect.leaves == Some(configuration.value)
+                {
                     continue;
                 }
                 if let Some(value) = effect.on(configuration.value) {
@@ -353,14 +375,24 @@ fn take_reads(effects: &[Effect], pending: &BTreeSet<usize>, configuration: &mut
 fn effect(operation: &Operation, numbers: &BTreeMap<Bytes, Value>) -> Effect {
     let number = |value: &Bytes| numbers.get(value).copied().unwrap_or(UNSEEN);
     let outcome = operation.returned.as_ref().map(|(_, outcome)| outcome);
+    let expected = match &operation.call {
+        Call::AddIf { expected, .. } => Some(expected.as_ref().map_or(NO_VALUE, number)),
+        Call::Add(_) | Call::Delete | Call::Read => None,
+    };
     let needs = match outcome {
+        Some(Outcome::NotMet) => expected.map_or(Need::Anything, Need::AnyBut),
+        // Also where the outcome is unknown: where the condition is not met it never takes effect.
+        Some(Outcome::Changed { .. } | Outcome::Done) | None if expected.is_some() => {
+            Need::Exactly(expected.expect("just looked at"))
+        }
         Some(Outcome::Changed { existed: true }) => Need::AnyValue,
         Some(Outcome::Changed { existed: false } | Outcome::NotFound) => Need::Exactly(NO_VALUE),
         Some(Outcome::Found(value)) => Need::Exactly(number(value)),
         Some(Outcome::Done) | None => Need::Anything,
     };
     let leaves = match (&operation.call, outcome) {
-        (Call::Add(value), _) => Some(number(value)),
+        (_, Some(Outcome::NotMet)) => None,
+        (Call::Add(value) | Call::AddIf { value, .. }, _) => Some(number(value)),
         // A delete that found nothing changed nothing.
         (Call::Delete, Some(Outcome::Changed { existed: false })) | (Call::Read, _) => None,
         (Call::Delete, _) => Some(NO_VALUE),

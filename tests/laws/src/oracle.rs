@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use heirloom_proto::request::append_key;
 use heirloom_proto::{ChainHash, Digest, Effect, Epoch, LogIndex, Position, Sealed, SessionId, Version};
 
 use crate::laws::Violation;
@@ -28,6 +29,8 @@ pub struct Oracle {
     values: BTreeMap<Bytes, LogIndex>,
     /// The changes of each key, by version; `None` for a delete.
     changes: BTreeMap<Bytes, Vec<(Version, Option<Bytes>)>>,
+    /// How many values were appended under each prefix.
+    appended: BTreeMap<Bytes, u64>,
     /// Values of which a client was told that they are not applied and never will be.
     not_applied: BTreeSet<Bytes>,
 }
@@ -86,6 +89,7 @@ impl Oracle {
                 }
             }
         }
+        self.count(entry)?;
         for effect in &entry.entry().effects {
             let (key, value) = match effect {
                 Effect::Put { key, value } => (key, Some(value.clone())),
@@ -96,6 +100,20 @@ impl Oracle {
         }
         self.version = self.version.max(entry.entry().version);
         self.entries.push(Committed { hash, by, digest: None });
+        Ok(())
+    }
+
+    /// Numbers of appended values have no repeat, and no gap but for keys that were there.
+    fn count(&mut self, entry: &Sealed) -> Result<(), Violation> {
+        for effect in &entry.entry().effects {
+            let Effect::Count { prefix, number } = effect else { continue };
+            let before = self.appended.insert(prefix.clone(), *number).unwrap_or(0);
+            let is_taken = |number| self.value_at(&append_key(prefix, number), self.version).is_some();
+            if *number <= before || is_taken(*number) || !(before + 1..*number).all(is_taken) {
+                let what = format!("number {number} under {prefix:?} was given after {before} at {}", entry.index());
+                return Violation::of(4, what);
+            }
+        }
         Ok(())
     }
 

@@ -38,6 +38,52 @@ fn bad(operations: &[Operation]) {
     assert!(matches!(check(&value("k"), operations), Err(Fault::NotLinearizable { .. })), "accepted: {operations:?}");
 }
 
+fn add_if(from: u64, to: u64, expected: &str, name: &str, met: bool) -> Operation {
+    let outcome = if met { Outcome::Changed { existed: !expected.is_empty() } } else { Outcome::NotMet };
+    Operation { returned: Some((to, outcome)), ..add_if_unknown(from, expected, name) }
+}
+
+fn add_if_unknown(from: u64, expected: &str, name: &str) -> Operation {
+    let expected = (!expected.is_empty()).then(|| value(expected));
+    Operation { client: 0, call: Call::AddIf { value: value(name), expected }, called_at: from, returned: None }
+}
+
+#[test]
+fn of_two_that_expect_the_same_value_one_is_done() {
+    good(&[add(1, 2, "a", false), add_if(3, 9, "a", "b", true), add_if(3, 9, "a", "c", false), read(10, 11, "b")]);
+    bad(&[add(1, 2, "a", false), add_if(3, 9, "a", "b", true), add_if(3, 9, "a", "c", true)]);
+    good(&[add_if(1, 9, "", "b", true), add_if(1, 9, "", "c", false), read(10, 11, "b")]);
+    bad(&[add_if(1, 9, "", "b", true), add_if(1, 9, "", "c", true)]);
+    bad(&[add_if(1, 9, "", "b", false), add_if(1, 9, "", "c", false)]);
+}
+
+#[test]
+fn a_condition_is_met_by_the_value_of_its_moment_alone() {
+    bad(&[add(1, 2, "a", false), add_if(3, 4, "", "b", true)]);
+    bad(&[add(1, 2, "a", false), add_if(3, 4, "a", "b", false)]);
+    bad(&[add(1, 2, "a", false), add(3, 4, "b", true), add_if(5, 6, "a", "c", true)]);
+    good(&[add(1, 2, "a", false), add(3, 8, "b", true), add_if(5, 6, "a", "c", false), read(9, 10, "b")]);
+    good(&[add(1, 2, "a", false), add(3, 8, "b", true), add_if(5, 6, "a", "c", true), read(9, 10, "b")]);
+    good(&[add(1, 2, "never read", false), add_if(3, 4, "", "b", false), delete(5, 6, true)]);
+    bad(&[add(1, 2, "a", false), add_if(3, 4, "x", "b", false), read(5, 6, "b")]);
+}
+
+#[test]
+fn a_conditional_add_of_unknown_outcome_takes_effect_where_its_condition_is_met_or_never() {
+    good(&[add(1, 2, "a", false), add_if_unknown(3, "a", "b"), read(4, 5, "a"), read(6, 7, "b")]);
+    good(&[add(1, 2, "a", false), add_if_unknown(3, "a", "b"), add(4, 5, "c", true), read(6, 7, "c")]);
+    bad(&[add(1, 2, "a", false), add_if_unknown(3, "x", "b"), read(4, 5, "b")]);
+    bad(&[add(1, 2, "a", false), add(3, 4, "c", true), add_if_unknown(5, "a", "b"), read(6, 7, "b")]);
+    // Two whose values nobody read, and only the later one can have been.
+    good(&[
+        add(1, 2, "a", false),
+        add_if_unknown(3, "x", "u"),
+        add_if_unknown(3, "a", "v"),
+        add_if(4, 5, "a", "w", false),
+        delete(6, 7, true),
+    ]);
+}
+
 #[test]
 fn a_history_of_one_client_is_explained_in_its_order() {
     good(&[add(1, 2, "a", false), read(3, 4, "a"), delete(5, 6, true), read(7, 8, ""), delete(9, 10, false)]);
@@ -126,7 +172,14 @@ fn correct_history(random: &mut Random, operations: u64) -> Vec<Operation> {
         let called_at = moment.saturating_sub(random.below(60));
         let returns = moment + random.below(60);
         let unknown = random.per_mille(30);
-        let (call, outcome) = match random.below(4) {
+        let (call, outcome) = match random.below(5) {
+            4 => {
+                // Of what is there, or of something else.
+                let expected = if random.per_mille(500) { current.clone() } else { Some(value("other")) };
+                let met = expected == current;
+                let outcome = if met { Outcome::Changed { existed: current.is_some() } } else { Outcome::NotMet };
+                (Call::AddIf { value: Bytes::from(number.to_string()), expected }, outcome)
+            }
             0 => {
                 let call = Call::Add(Bytes::from(number.to_string()));
                 let outcome = Outcome::Changed { existed: current.is_some() };
@@ -138,8 +191,9 @@ fn correct_history(random: &mut Random, operations: u64) -> Vec<Operation> {
         let happens = !unknown || random.per_mille(500);
         match &call {
             Call::Add(value) if happens => current = Some(value.clone()),
+            Call::AddIf { value, expected } if happens && *expected == current => current = Some(value.clone()),
             Call::Delete if happens => current = None,
-            Call::Add(_) | Call::Delete | Call::Read => {}
+            Call::Add(_) | Call::AddIf { .. } | Call::Delete | Call::Read => {}
         }
         let returned = (!unknown).then_some((returns, outcome));
         history.push(Operation { client: number % 5, call, called_at, returned });
