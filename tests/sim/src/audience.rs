@@ -1,11 +1,14 @@
 //! The clients' side of a world: connections, answers, and what clients came to know.
 
+use bytes::Bytes;
+use heirloom_laws::Violation;
+use heirloom_proto::request::append_key;
 use heirloom_proto::{Request, ServerId, Time};
 use heirloom_session::{Attempt, Input, Output};
 
 use crate::client::{Client, Ended};
 use crate::clock::{Instant, MICROSECOND, MILLISECOND, SECOND};
-use crate::linearizable::Call;
+use crate::linearizable::{Call, Operation, Outcome};
 use crate::random::Random;
 use crate::server::Caller;
 use crate::sometimes::Sight;
@@ -212,16 +215,44 @@ impl World {
         }
     }
 
+    /// Law 4 of appended values: no number is given twice. What is read under the key is judged like any other.
+    fn was_appended(&mut self, prefix: &Bytes, number: u64, operation: Operation) {
+        self.seen.saw(Sight::AValueWasAppended);
+        let key = append_key(prefix, number);
+        let Call::Add(value) = &operation.call else { unreachable!("an append adds") };
+        if let Some(before) = self.appended.insert((prefix.clone(), number), value.clone()) {
+            let what = format!("{key:?} was told to those who appended {before:?} and {value:?}");
+            self.broke(Violation { law: 4, what });
+        }
+        self.history.note(&key, operation);
+    }
+
     /// Keeps what a client came to know.
     pub(crate) fn knows(&mut self, ended: Ended) {
         match ended {
             Ended::Seen(key, operation) => {
                 let told = if operation.returned.is_some() { Told::Answered } else { Told::Unknown };
                 self.tally.operation(asked(&operation.call), told);
-                if operation.returned.is_none() {
-                    self.seen.saw(Sight::AnOutcomeStayedUnknown);
+                match (&operation.call, &operation.returned) {
+                    (_, None) => self.seen.saw(Sight::AnOutcomeStayedUnknown),
+                    (Call::AddIf { value, .. }, Some((_, Outcome::NotMet))) => {
+                        self.seen.saw(Sight::AConditionWasNotMet);
+                        if let Err(violation) = self.laws.oracle.not_applied(value) {
+                            self.broke(violation);
+                        }
+                    }
+                    (Call::AddIf { .. }, Some(_)) => self.seen.saw(Sight::AConditionWasMet),
+                    (Call::Add(_) | Call::Delete | Call::Read, Some(_)) => {}
                 }
                 self.history.note(&key, operation);
+            }
+            Ended::Appended(prefix, number, operation) => {
+                let told = if number.is_some() { Told::Answered } else { Told::Unknown };
+                self.tally.operation(Asked::Append, told);
+                match number {
+                    Some(number) => self.was_appended(&prefix, number, operation),
+                    None => self.seen.saw(Sight::AnOutcomeStayedUnknown),
+                }
             }
             Ended::Weak(result) => {
                 self.tally.operation(Asked::Read, Told::Answered);
@@ -231,9 +262,10 @@ impl World {
                 }
             }
             Ended::NotApplied(pending) => {
-                self.tally.operation(asked(&pending.call), Told::NotApplied);
+                let asked = if pending.appends { Asked::Append } else { asked(&pending.call) };
+                self.tally.operation(asked, Told::NotApplied);
                 self.seen.saw(Sight::ACallWasDefinitelyNotApplied);
-                if let Call::Add(value) = &pending.call
+                if let Call::Add(value) | Call::AddIf { value, .. } = &pending.call
                     && let Err(violation) = self.laws.oracle.not_applied(value)
                 {
                     self.broke(violation);
@@ -246,6 +278,7 @@ impl World {
 fn asked(call: &Call) -> Asked {
     match call {
         Call::Add(_) => Asked::Add,
+        Call::AddIf { .. } => Asked::AddIf,
         Call::Delete => Asked::Delete,
         Call::Read => Asked::Read,
     }

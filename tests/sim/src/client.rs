@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use heirloom_laws::Violation;
-use heirloom_proto::{Change, Response, ServerId, Time, Version};
+use heirloom_proto::{Change, Condition, KeyChange, Response, ServerId, Time, Together, Version};
 use heirloom_session::{CallId, Failure, Freshness, Input, Outcome, Output, Seat, Session};
 
 use crate::clock::Instant;
@@ -16,6 +16,8 @@ use crate::random::Random;
 pub(crate) struct Pending {
     pub key: Bytes,
     pub call: Call,
+    /// The key is a prefix, and the primary makes the key.
+    pub appends: bool,
     pub freshness: Freshness,
     /// The highest version that the client had been told of when it asked.
     pub known: Version,
@@ -27,6 +29,8 @@ pub(crate) struct Pending {
 pub(crate) enum Ended {
     /// For the history of the key.
     Seen(Bytes, Operation),
+    /// A value that was appended under a prefix, with its number where that is known.
+    Appended(Bytes, Option<u64>, Operation),
     /// A read that need not be linearizable; an error where it saw less than it must.
     Weak(Result<(), Violation>),
     /// Certainly nothing was changed.
@@ -50,6 +54,8 @@ pub(crate) struct Client {
     pub wake_number: u64,
     pub answered: u64,
     known: Version,
+    /// The values that it has read, of each key the newest it was told of, with their versions.
+    found: BTreeMap<Bytes, (Version, Bytes)>,
     /// What it asks and when, whatever else happens in the world.
     pub random: Random,
 }
@@ -69,6 +75,7 @@ impl Client {
             wake_number: 0,
             answered: 0,
             known: Version(0),
+            found: BTreeMap::new(),
             random,
         }
     }
@@ -87,7 +94,21 @@ impl Client {
         let random = &mut self.random;
         let key = Bytes::from(format!("k{}", random.below(keys)));
         let call = match random.weighted(&[45, 8, 47]) {
-            0 => Call::Add(Bytes::from(format!("c{}-{}", self.name, self.calls))),
+            0 => {
+                let value = Bytes::from(format!("c{}-{}", self.name, self.calls));
+                match random.weighted(&[75, 8, 9, 8]) {
+                    0 => Call::Add(value),
+                    1 => Call::AddIf { value, expected: None },
+                    2 => {
+                        let expected = self.found.get(&key).map(|(_, value)| value.clone());
+                        Call::AddIf { value, expected }
+                    }
+                    _ => {
+                        let prefix = Bytes::from(format!("log{}/", random.below(2)));
+                        return self.append(now, prefix, value, patience);
+                    }
+                }
+            }
             1 => Call::Delete,
             _ => Call::Read,
         };
@@ -99,6 +120,21 @@ impl Client {
         self.begin(now, key, call, freshness, patience)
     }
 
+    /// Begins to append a value.
+    fn append(&mut self, now: Instant, prefix: Bytes, value: Bytes, patience: Instant) -> Vec<Output> {
+        let change = Change::Append { prefix: prefix.clone(), value: value.clone() };
+        let call = Call::Add(value);
+        let pending = Pending {
+            key: prefix,
+            call,
+            appends: true,
+            freshness: Freshness::Linearizable,
+            known: self.known,
+            called_at: now,
+        };
+        self.send(heirloom_session::Operation::Change(change), pending, patience)
+    }
+
     /// Begins this call.
     pub(crate) fn begin(
         &mut self,
@@ -108,9 +144,14 @@ impl Client {
         freshness: Freshness,
         patience: Instant,
     ) -> Vec<Output> {
-        self.calls += 1;
-        let id = CallId(self.calls);
         let operation = match &call {
+            Call::AddIf { value, expected } => {
+                // Whoever expects a value has read it.
+                let version = expected.as_ref().map(|_| self.found[&key].0);
+                let conditions = vec![Condition { key: key.clone(), version }];
+                let changes = vec![KeyChange { key: key.clone(), value: Some(value.clone()) }];
+                heirloom_session::Operation::Change(Change::Together(Box::new(Together { conditions, changes })))
+            }
             Call::Add(value) => {
                 heirloom_session::Operation::Change(Change::Add { key: key.clone(), value: value.clone() })
             }
@@ -118,8 +159,15 @@ impl Client {
             Call::Read => heirloom_session::Operation::Read { key: key.clone(), freshness, from: None },
         };
         let known = self.known;
-        self.pending.insert(id, Pending { key, call, freshness, known, called_at: now });
-        self.session.step(Time(now), Input::Call { call: id, operation, deadline: Time(now + patience) })
+        let pending = Pending { key, call, appends: false, freshness, known, called_at: now };
+        self.send(operation, pending, patience)
+    }
+
+    fn send(&mut self, operation: heirloom_session::Operation, pending: Pending, patience: Instant) -> Vec<Output> {
+        self.calls += 1;
+        let (call, now) = (CallId(self.calls), pending.called_at);
+        self.pending.insert(call, pending);
+        self.session.step(Time(now), Input::Call { call, operation, deadline: Time(now + patience) })
     }
 
     /// Takes the end of a call.
@@ -130,21 +178,33 @@ impl Client {
                 self.answered += 1;
                 let is_weak = pending.call == Call::Read && pending.freshness != Freshness::Linearizable;
                 let version = match &answer.response {
-                    Response::Changed { version, .. } => Some(*version),
+                    Response::Changed { version, .. }
+                    | Response::Appended { version, .. }
+                    | Response::NotMet { version, .. } => Some(*version),
                     other => other.seen().map(|seen| seen.version),
                 };
                 self.known = self.known.max(version.unwrap_or_default());
+                if let Response::Found { value, version, .. } = &answer.response {
+                    let newest = self.found.entry(pending.key.clone()).or_insert((*version, value.clone()));
+                    if newest.0 < *version {
+                        *newest = (*version, value.clone());
+                    }
+                }
                 if is_weak {
                     return Ended::Weak(weakly(&pending, version.unwrap_or_default()));
                 }
                 let outcome = match &answer.response {
                     Response::Changed { existed, .. } => linearizable::Outcome::Changed { existed: *existed },
+                    Response::NotMet { .. } => linearizable::Outcome::NotMet,
+                    Response::Appended { number, .. } if pending.appends => {
+                        let outcome = linearizable::Outcome::Changed { existed: false };
+                        return self.appended(pending, Some((now, outcome)), Some(*number));
+                    }
                     Response::Found { value, .. } => linearizable::Outcome::Found(value.clone()),
                     Response::NotFound { .. } => linearizable::Outcome::NotFound,
                     Response::SessionOpened { .. }
                     | Response::SessionClosed
                     | Response::Appended { .. }
-                    | Response::NotMet { .. }
                     | Response::Promoted { .. }
                     | Response::Fenced => panic!("not an answer to {pending:?}: {answer:?}"),
                 };
@@ -162,8 +222,21 @@ impl Client {
     }
 
     fn seen(&self, pending: Pending, returned: Option<(Instant, linearizable::Outcome)>) -> Ended {
+        if pending.appends {
+            return self.appended(pending, returned, None);
+        }
         let Pending { key, call, called_at, .. } = pending;
         Ended::Seen(key, Operation { client: self.name, call, called_at, returned })
+    }
+
+    fn appended(
+        &self,
+        pending: Pending,
+        returned: Option<(Instant, linearizable::Outcome)>,
+        number: Option<u64>,
+    ) -> Ended {
+        let Pending { key, call, called_at, .. } = pending;
+        Ended::Appended(key, number, Operation { client: self.name, call, called_at, returned })
     }
 }
 

@@ -1,6 +1,9 @@
 //! The end of a world: everything is mended, and the cluster must become whole again (law 11).
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
+use heirloom_proto::request::append_key;
 use heirloom_proto::{ServerId, VoterKind};
 use heirloom_session::Freshness;
 
@@ -141,6 +144,7 @@ impl World {
         }
         if self.becomes_whole() {
             self.dictionaries_are_equal();
+            self.appended_values_are_whole();
         }
         // Those whose outcome is open when the world ends.
         for place in 0..self.clients.len() {
@@ -148,6 +152,27 @@ impl World {
                 self.knows(ended);
             }
         }
+    }
+
+    /// Law 4: under each prefix all numbers are there, and those that were told have the values of those who were told.
+    fn appended_values_are_whole(&mut self) {
+        let Some(copy) = self.servers.iter().find_map(|server| server.process()?.node.copy()) else { return };
+        let dictionary = copy.dictionary();
+        let is_there = |((prefix, number), value): (&(Bytes, u64), &Bytes)| {
+            dictionary.read(&append_key(prefix, *number)).is_some_and(|stored| stored.value == *value)
+        };
+        let prefixes: BTreeSet<&Bytes> = self.appended.keys().map(|(prefix, _)| prefix).collect();
+        let has_gap = prefixes.into_iter().find(|prefix| {
+            let there = dictionary.iter().filter(|(key, _)| key.starts_with(prefix)).map(|(key, _)| key.clone());
+            !there.eq((1..=dictionary.appended(prefix)).map(|number| append_key(prefix, number)))
+        });
+        let lost = self.appended.iter().find(|told| !is_there(*told));
+        let what = match (has_gap, lost) {
+            (Some(prefix), _) => format!("the numbers under {prefix:?} have a gap"),
+            (None, Some(lost)) => format!("the appended {lost:?} is not there"),
+            (None, None) => return,
+        };
+        self.broke(Violation { law: 4, what });
     }
 
     /// Law 3, looked at entry by entry: equal digests must mean equal dictionaries.

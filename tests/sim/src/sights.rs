@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use heirloom_proto::{
-    Consistency, Epoch, Event, Message, QuorumRule, Refusal, Request, Response, ServerId, SessionId, Standing, View,
-    VoterKind,
+    Change, Consistency, Epoch, Event, Message, QuorumRule, Refusal, Request, Response, ServerId, SessionId, Standing,
+    View, VoterKind,
 };
 
 use crate::clock::Instant;
@@ -73,7 +73,15 @@ impl World {
                     (true, false) => Sight::AReadWasConfirmed,
                 });
             }
-            (Request::Change { id: Some(request), .. }, Response::Changed { .. }) => {
+            (
+                Request::Change { id: Some(request), change },
+                Response::Changed { .. } | Response::Appended { .. } | Response::NotMet { .. },
+            ) => {
+                if let Change::Together(set) = change
+                    && let Err(violation) = self.laws.judged(id, set, response)
+                {
+                    self.broke(violation);
+                }
                 let first = self.sights.answered.insert((request.session, request.sequence));
                 self.seen.saw(if first {
                     Sight::AChangeWasAnswered

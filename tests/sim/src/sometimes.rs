@@ -9,6 +9,9 @@ use std::fmt;
 pub enum Sight {
     AViewWasChosen,
     AChangeWasAnswered,
+    AConditionWasMet,
+    AConditionWasNotMet,
+    AValueWasAppended,
     AServerWasPromoted,
     APromotionInheritedPreparedEntries,
     ATailWasRolledBack,
@@ -50,9 +53,12 @@ pub enum Sight {
 
 impl Sight {
     /// All that must be seen by the test over many seeds.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 42] = [
         Self::AViewWasChosen,
         Self::AChangeWasAnswered,
+        Self::AConditionWasMet,
+        Self::AConditionWasNotMet,
+        Self::AValueWasAppended,
         Self::AServerWasPromoted,
         Self::APromotionInheritedPreparedEntries,
         Self::ATailWasRolledBack,

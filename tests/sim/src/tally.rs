@@ -24,6 +24,8 @@ pub enum Mishap {
 #[expect(missing_docs, reason = "each is a word")]
 pub enum Asked {
     Add,
+    AddIf,
+    Append,
     Delete,
     Read,
 }

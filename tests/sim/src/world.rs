@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use heirloom_proto::{ClusterId, Event, Message, Peer, Request, RunId, ServerId, StoreId, Token, WallTime};
 use heirloom_session::{Attempt, Input};
 
@@ -151,6 +152,8 @@ pub(crate) struct World {
     pub network: Network,
     pub laws: Laws,
     pub history: History,
+    /// The values of which a client was told the number, by prefix and number.
+    pub appended: BTreeMap<(Bytes, u64), Bytes>,
     pub seen: Sometimes,
     pub trace: Trace,
     pub tally: Tally,
@@ -204,6 +207,7 @@ impl World {
             servers,
             clients: Vec::new(),
             history: History::default(),
+            appended: BTreeMap::new(),
             seen: Sometimes::default(),
             trace: Trace::new(options.traced),
             tally: Tally::default(),
