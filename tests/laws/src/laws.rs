@@ -90,6 +90,7 @@ impl Laws {
         self.accepted(servers, server)?;
         self.kept(server)?;
         let mut log_records = 0;
+        let mut told = BTreeSet::new();
         for action in actions {
             match action {
                 Action::Send { message, .. } => said(server, message)?,
@@ -105,14 +106,18 @@ impl Laws {
                         );
                     }
                 }
-                Action::Respond { token, result } => match (server.asker(*token), result) {
-                    (None, _) => {
-                        let what = format!("server {stepped} answers {token:?}, which does not wait");
-                        return Violation::of(10, what);
+                Action::Respond { token, result } => {
+                    match (server.asker(*token).filter(|_| told.insert(*token)), result) {
+                        (None, _) => {
+                            let what = format!("server {stepped} answers {token:?}, which does not wait");
+                            return Violation::of(10, what);
+                        }
+                        (Some(Asker::Client), Ok(response)) => {
+                            self.answered(servers, stepped, response)?;
+                        }
+                        (Some(Asker::Client), Err(_)) | (Some(Asker::Operator), _) => {}
                     }
-                    (Some(Asker::Client), Ok(response)) => self.answered(servers, stepped, response)?,
-                    (Some(Asker::Client), Err(_)) | (Some(Asker::Operator), _) => {}
-                },
+                }
                 Action::Tell(Note::Chosen { view, .. }) => {
                     self.view(servers, view)?;
                     self.chosen = self.chosen.max(Some(view.epoch));

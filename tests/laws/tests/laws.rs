@@ -1,0 +1,235 @@
+//! Laws 5 and 10, which no fault on record in the core breaks, break where they should.
+#![allow(missing_docs, reason = "a test")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use heirloom_laws::{Asker, Inspect, Laws, Observed};
+use heirloom_node::Node;
+use heirloom_proto::event::{Birth, Durable, Identity, Record};
+use heirloom_proto::{
+    Action, ChainHash, Change, Constants, Entry, Event, LogIndex, Member, NodeConfig, Position, Register, Request,
+    Response, RunId, Sealed, ServerId, StoreId, Ticket, Time, Token, Version, VoterKind, WallTime,
+};
+
+const ME: ServerId = ServerId(0);
+const READER: Token = Token(1_000);
+
+/// One real node, alone, on a disk that is at once durable; the laws look at it through whatever a test makes of it.
+struct Alone {
+    node: Option<Node>,
+    disk: Durable,
+    asked: BTreeMap<Token, (Asker, Request)>,
+    now: Time,
+    laws: Laws,
+}
+
+impl Observed for Alone {
+    fn id(&self) -> ServerId {
+        ME
+    }
+
+    fn node(&self) -> Option<&Node> {
+        self.node.as_ref()
+    }
+
+    fn clock(&self, now: u64) -> Time {
+        Time(now)
+    }
+
+    fn asker(&self, token: Token) -> Option<Asker> {
+        self.asked.get(&token).map(|(asker, _)| *asker)
+    }
+
+    fn member(&self) -> Member {
+        Member { server: ME, store: self.disk.identity.store }
+    }
+
+    fn register(&self) -> Option<&Register> {
+        self.disk.register.as_ref()
+    }
+
+    fn durable_end(&self) -> LogIndex {
+        LogIndex(self.disk.log.len() as u64)
+    }
+
+    fn durable_position_at(&self, index: LogIndex) -> Option<Position> {
+        let prefix = self.disk.log.get(..usize::try_from(index.0).ok()?)?;
+        Some(Position { index, hash: prefix.iter().fold(ChainHash::EMPTY, |hash, entry| entry.extend(hash)) })
+    }
+}
+
+impl Alone {
+    /// A server that leads and has committed its marker and one add.
+    fn with_an_add() -> Self {
+        let identity =
+            Identity { server: ME, store: StoreId(1), cluster: None, enrolled: BTreeMap::new(), enrolment_open: false };
+        let disk = Durable { identity, register: None, log: Vec::new(), commit: LogIndex::ZERO };
+        let laws = Laws::new(1);
+        let mut alone = Self { node: None, disk, asked: BTreeMap::new(), now: Time(1_000_000_000), laws };
+        alone.begin_run(1);
+        let change = Change::Add { key: Bytes::from_static(b"k"), value: Bytes::from_static(b"v") };
+        alone.ask(Token(1), Request::Change { id: None, change });
+        assert_eq!(alone.laws.oracle.version(), Version(1), "the add is committed");
+        alone
+    }
+
+    /// A run, from what the disk holds until it leads.
+    fn begin_run(&mut self, run: u64) {
+        let config = NodeConfig {
+            me: ME,
+            constants: Constants::defaults(vec![VoterKind::Data]),
+            heartbeat: Duration::from_millis(50),
+            suspicion: Duration::from_millis(400),
+            value_bytes_max: 1 << 20,
+        };
+        let birth = Birth { run: RunId(run), cluster: 7 };
+        let (node, actions) = Node::recover(config, birth, self.disk.clone(), self.now);
+        self.node = Some(node);
+        let mut actions = self.lawful(actions);
+        for _ in 0..100 {
+            self.carry_out(actions);
+            if self.leads() && self.applied() == self.durable_end() {
+                return;
+            }
+            self.now = self.now + Duration::from_millis(50);
+            actions = self.step(Event::Deadline);
+        }
+        panic!("it does not lead");
+    }
+
+    fn leads(&self) -> bool {
+        self.node.as_ref().is_some_and(|node| node.leads().is_some())
+    }
+
+    fn applied(&self) -> LogIndex {
+        self.node.as_ref().and_then(Inspect::applied).map_or(LogIndex::ZERO, |(applied, _)| applied)
+    }
+
+    /// One step and its flush, which break no law.
+    fn step(&mut self, event: Event) -> Vec<Action> {
+        let mut all = Vec::new();
+        for event in [event, Event::Flush] {
+            let actions = self.node.as_mut().expect("it runs").step(self.now, event);
+            all.extend(self.lawful(actions));
+        }
+        all
+    }
+
+    fn lawful(&mut self, actions: Vec<Action>) -> Vec<Action> {
+        assert_eq!(self.law_broken_by(&actions), None, "{actions:?}");
+        actions
+    }
+
+    fn carry_out(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Persist { ticket, record } => {
+                    let read_back = if let Record::Append(entries) = &record { entries.clone() } else { Vec::new() };
+                    match record {
+                        Record::Append(entries) => self.disk.log.extend(entries),
+                        Record::Cut { keep } => self.disk.log.truncate(usize::try_from(keep.0).expect("small")),
+                        Record::Register(register) => self.disk.register = Some(register),
+                        Record::Identity(identity) => self.disk.identity = identity,
+                    }
+                    let next = self.step(Event::Persisted { ticket, read_back });
+                    self.carry_out(next);
+                }
+                Action::Respond { token, .. } => assert!(self.asked.remove(&token).is_some(), "{token:?} waits"),
+                _ => {}
+            }
+        }
+    }
+
+    fn ask(&mut self, token: Token, request: Request) {
+        self.asked.insert(token, (Asker::Client, request.clone()));
+        let actions = self.step(Event::Requested { token, request, at: WallTime(0) });
+        self.carry_out(actions);
+    }
+
+    /// The law that is broken where the server is as it is and gives these actions.
+    fn law_broken_by(&mut self, actions: &[Action]) -> Option<u8> {
+        let mut laws = std::mem::take(&mut self.laws);
+        let now = self.now.0;
+        let judged = laws.after_step(std::slice::from_ref(self), ME, now, actions);
+        self.laws = laws;
+        judged.err().map(|violation| violation.law)
+    }
+
+    /// The last entry of the disk is cut.
+    fn cut_of_the_last(&self) -> Vec<Action> {
+        vec![cut_behind(self.disk.log.len() - 1)]
+    }
+}
+
+fn cut_behind(keep: usize) -> Action {
+    Action::Persist { ticket: Ticket(99), record: Record::Cut { keep: LogIndex(keep as u64) } }
+}
+
+fn append(entry: &Sealed) -> Action {
+    Action::Persist { ticket: Ticket(98), record: Record::Append(vec![entry.clone()]) }
+}
+
+fn answer(token: Token, result: Response) -> Action {
+    Action::Respond { token, result: Ok(result) }
+}
+
+#[test]
+fn a_cut_below_what_is_applied_breaks_law_5() {
+    let mut alone = Alone::with_an_add();
+    // No view but the first is known, before which nothing was committed: none counts on the entry.
+    let cut = alone.cut_of_the_last();
+    assert_eq!(alone.law_broken_by(&cut), Some(5));
+}
+
+#[test]
+fn a_cut_below_what_a_later_view_counts_on_breaks_law_5_though_nothing_is_applied() {
+    let mut alone = Alone::with_an_add();
+    let inherited = alone.disk.log.len();
+    alone.begin_run(2);
+    alone.node = None;
+    assert_eq!(alone.law_broken_by(&[cut_behind(inherited - 1)]), Some(5));
+}
+
+#[test]
+fn a_cut_at_a_copy_that_no_view_counts_on_is_harmless() {
+    let mut alone = Alone::with_an_add();
+    alone.node = None;
+    let cut = alone.cut_of_the_last();
+    assert_eq!(alone.law_broken_by(&cut), None, "no later view has inherited the entry");
+    alone.begin_run(2);
+    alone.node = None;
+    alone.disk.identity.store = StoreId(2);
+    let cut = alone.cut_of_the_last();
+    assert_eq!(alone.law_broken_by(&cut), None, "another store is another member");
+}
+
+#[test]
+fn a_cut_of_what_was_never_committed_is_harmless() {
+    let mut alone = Alone::with_an_add();
+    let last = alone.disk.log.last().expect("an add").entry().clone();
+    alone.disk.log.push(Sealed::new(Entry { index: last.index.next(), ..last }));
+    let cut = alone.cut_of_the_last();
+    assert_eq!(alone.law_broken_by(&cut), None);
+}
+
+#[test]
+fn an_answer_to_nobody_and_a_second_answer_break_law_10() {
+    let mut alone = Alone::with_an_add();
+    let once = answer(READER, Response::SessionClosed);
+    assert_eq!(alone.law_broken_by(std::slice::from_ref(&once)), Some(10), "nobody waits");
+    alone.asked.insert(READER, (Asker::Client, Request::OpenSession));
+    assert_eq!(alone.law_broken_by(std::slice::from_ref(&once)), None);
+    assert_eq!(alone.law_broken_by(&[once.clone(), once]), Some(10), "twice in one step");
+}
+
+#[test]
+fn two_log_records_in_a_step_break_law_10() {
+    let mut alone = Alone::with_an_add();
+    let entry = alone.disk.log.last().expect("an add").clone();
+    let end = alone.disk.log.len();
+    assert_eq!(alone.law_broken_by(&[append(&entry)]), None);
+    assert_eq!(alone.law_broken_by(&[append(&entry), append(&entry)]), Some(10));
+    assert_eq!(alone.law_broken_by(&[cut_behind(end), append(&entry)]), Some(10));
+}
