@@ -113,6 +113,9 @@ impl Laws {
                             return Violation::of(10, what);
                         }
                         (Some(Asker::Client), Ok(response)) => {
+                            if let Some(key) = server.key_read(*token) {
+                                self.read(stepped, key, response)?;
+                            }
                             self.answered(servers, stepped, response)?;
                         }
                         (Some(Asker::Client), Err(_)) | (Some(Asker::Operator), _) => {}
@@ -326,9 +329,7 @@ impl Laws {
     }
 
     /// Law 4 of a read of this key: it saw the committed state of the version that it names, all of it and nothing else.
-    ///
-    /// **Errors:** the law that is broken.
-    pub fn read(&self, by: ServerId, key: &Bytes, response: &Response) -> Checked {
+    fn read(&self, by: ServerId, key: &Bytes, response: &Response) -> Checked {
         let Some(seen) = response.seen() else { return Ok(()) };
         if seen.version > self.oracle.version() {
             let committed = self.oracle.version();

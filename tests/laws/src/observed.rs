@@ -1,5 +1,6 @@
 //! What a world must show of a server for the laws to judge it.
 
+use bytes::Bytes;
 use heirloom_node::Node;
 use heirloom_proto::{LogIndex, Member, Position, Register, ServerId, Time, Token};
 
@@ -22,6 +23,11 @@ pub trait Observed {
     fn clock(&self, now: u64) -> Time;
     /// Who waits for this answer of the run that lives; `None` where nobody does.
     fn asker(&self, token: Token) -> Option<Asker>;
+    /// The key of the read that waits for this answer; `None` where it is no read, or the world doesn't keep what was asked.
+    fn key_read(&self, token: Token) -> Option<&Bytes> {
+        let _ = token;
+        None
+    }
     /// Whose directory it has.
     fn member(&self) -> Member;
     /// The register that is durable.

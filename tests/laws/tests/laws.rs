@@ -1,4 +1,4 @@
-//! Laws 5 and 10, which no fault on record in the core breaks, break where they should.
+//! Laws 5 and 10, which no fault on record in the core breaks, and law 4 of reads break where they should.
 #![allow(missing_docs, reason = "a test")]
 
 use std::collections::BTreeMap;
@@ -9,8 +9,9 @@ use heirloom_laws::{Asker, Inspect, Laws, Observed};
 use heirloom_node::Node;
 use heirloom_proto::event::{Birth, Durable, Identity, Record};
 use heirloom_proto::{
-    Action, ChainHash, Change, Constants, Entry, Event, LogIndex, Member, NodeConfig, Position, Register, Request,
-    Response, RunId, Sealed, ServerId, StoreId, Ticket, Time, Token, Version, VoterKind, WallTime,
+    Action, ChainHash, Change, Consistency, Constants, Entry, Epoch, Event, LogIndex, Member, NodeConfig, Position,
+    Register, Request, Response, RunId, Sealed, Seen, ServerId, StoreId, Ticket, Time, Token, Version, VoterKind,
+    WallTime,
 };
 
 const ME: ServerId = ServerId(0);
@@ -40,6 +41,13 @@ impl Observed for Alone {
 
     fn asker(&self, token: Token) -> Option<Asker> {
         self.asked.get(&token).map(|(asker, _)| *asker)
+    }
+
+    fn key_read(&self, token: Token) -> Option<&Bytes> {
+        match self.asked.get(&token) {
+            Some((_, Request::Read { key, .. })) => Some(key),
+            _ => None,
+        }
     }
 
     fn member(&self) -> Member {
@@ -232,4 +240,22 @@ fn two_log_records_in_a_step_break_law_10() {
     assert_eq!(alone.law_broken_by(&[append(&entry)]), None);
     assert_eq!(alone.law_broken_by(&[append(&entry), append(&entry)]), Some(10));
     assert_eq!(alone.law_broken_by(&[cut_behind(end), append(&entry)]), Some(10));
+}
+
+#[test]
+fn a_read_that_misses_what_its_version_has_or_names_one_that_is_not_committed_breaks_law_4() {
+    let mut alone = Alone::with_an_add();
+    let key = Bytes::from_static(b"k");
+    alone.asked.insert(READER, (Asker::Client, Request::Read { key, consistency: Consistency::Stale }));
+    let seen = |version| Seen { version: Version(version), epoch: Epoch::NONE, local: true, waited: false, age: None };
+    let missed = |version| answer(READER, Response::NotFound { seen: seen(version) });
+    assert_eq!(alone.law_broken_by(&[missed(0)]), None, "the add came later");
+    assert_eq!(alone.law_broken_by(&[missed(1)]), Some(4));
+    let found = |seen_at| {
+        let (value, changed_at) = (Bytes::from_static(b"v"), WallTime(0));
+        answer(READER, Response::Found { value, version: Version(1), changed_at, seen: seen(seen_at) })
+    };
+    assert_eq!(alone.law_broken_by(&[found(1)]), None);
+    assert_eq!(alone.law_broken_by(&[found(2)]), Some(4));
+    assert_eq!(alone.law_broken_by(&[found(0)]), Some(4));
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use bytes::Bytes;
 use heirloom_laws::{Asker, Observed};
 use heirloom_node::Node;
 use heirloom_proto::{
@@ -188,6 +189,13 @@ impl Observed for Server {
             Caller::Client { .. } => Asker::Client,
             Caller::Operator => Asker::Operator,
         })
+    }
+
+    fn key_read(&self, token: Token) -> Option<&Bytes> {
+        match &self.process()?.callers.get(&token)?.request {
+            Request::Read { key, .. } => Some(key),
+            _ => None,
+        }
     }
 
     fn member(&self) -> Member {

@@ -56,10 +56,7 @@ impl World {
         let Ok(response) = result else { return };
         let leads = self.server(id).process().is_some_and(|process| process.node.leads().is_some());
         match (request, response) {
-            (Request::Read { key, consistency }, Response::Found { .. } | Response::NotFound { .. }) => {
-                if let Err(violation) = self.laws.read(id, key, response) {
-                    self.broke(violation);
-                }
+            (Request::Read { consistency, .. }, Response::Found { .. } | Response::NotFound { .. }) => {
                 if *consistency != Consistency::Linearizable {
                     return;
                 }

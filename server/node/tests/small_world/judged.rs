@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use heirloom_laws::{Asker, Observed, Violation};
 use heirloom_node::Node;
 use heirloom_proto::event::{Action, Durable};
-use heirloom_proto::{ChainHash, LogIndex, Member, Position, Register, ServerId, StoreId, Time, Token};
+use heirloom_proto::{ChainHash, LogIndex, Member, Position, Register, Request, ServerId, StoreId, Time, Token};
 
 use super::World;
 
@@ -14,7 +15,7 @@ struct Seen<'a> {
     server: ServerId,
     node: Option<&'a Node>,
     disk: Option<&'a Durable>,
-    asked: &'a BTreeMap<Token, Asker>,
+    asked: &'a BTreeMap<Token, (Asker, Request)>,
 }
 
 impl Observed for Seen<'_> {
@@ -31,7 +32,14 @@ impl Observed for Seen<'_> {
     }
 
     fn asker(&self, token: Token) -> Option<Asker> {
-        self.asked.get(&token).copied()
+        self.asked.get(&token).map(|(asker, _)| *asker)
+    }
+
+    fn key_read(&self, token: Token) -> Option<&Bytes> {
+        match self.asked.get(&token) {
+            Some((_, Request::Read { key, .. })) => Some(key),
+            _ => None,
+        }
     }
 
     fn member(&self) -> Member {

@@ -42,7 +42,7 @@ pub struct World {
     pub garbles: Option<ServerId>,
     /// What every step is held to; `None` in a story in which somebody lies, or a disk is changed by hand.
     pub laws: Option<Laws>,
-    asked: BTreeMap<Token, Asker>,
+    asked: BTreeMap<Token, (Asker, Request)>,
     slow_log: delays::SlowLog,
     late_probes: delays::LateProbes,
     /// How many log entries were sent, those sent again counted again.
@@ -426,7 +426,7 @@ impl World {
     /// Asks, and leaves it in the queue.
     pub fn enqueue(&mut self, server: ServerId, request: Request) -> Token {
         let token = Token(self.number());
-        self.asked.insert(token, Asker::Client);
+        self.asked.insert(token, (Asker::Client, request.clone()));
         let at = WallTime(self.now.0 / 1_000_000);
         self.queue.push_back((server, Event::Requested { token, request, at }));
         token
@@ -441,8 +441,8 @@ impl World {
     /// Says that a server is off, and leaves it in the queue.
     pub fn enqueue_fence(&mut self, at: ServerId, fenced: ServerId) {
         let token = Token(self.number());
-        self.asked.insert(token, Asker::Operator);
         let request = Request::Fence(fenced);
+        self.asked.insert(token, (Asker::Operator, request.clone()));
         self.queue.push_back((at, Event::Requested { token, request, at: WallTime(0) }));
     }
 
