@@ -248,3 +248,44 @@ fn weakly(pending: &Pending, version: Version) -> Result<(), Violation> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use heirloom_proto::{Epoch, Seen};
+    use heirloom_session::Answer;
+
+    use super::*;
+
+    const NOW: Instant = 0;
+
+    fn ended(client: &mut Client, freshness: Freshness, version: u64) -> Ended {
+        client.begin(NOW, Bytes::from_static(b"k"), Call::Read, freshness, 1_000);
+        let call = CallId(client.calls);
+        let seen = Seen { version: Version(version), epoch: Epoch::NONE, local: true, waited: false, age: None };
+        client.ended(NOW, call, &Ok(Answer { response: Response::NotFound { seen }, server: None }))
+    }
+
+    #[test]
+    fn a_causal_read_behind_what_its_client_knew_when_it_asked_breaks_law_7() {
+        let mut client = Client::new(0, vec![ServerId(0)], Random::new(1));
+        assert!(matches!(ended(&mut client, Freshness::Causal, 5), Ended::Weak(Ok(()))));
+        assert!(matches!(ended(&mut client, Freshness::Causal, 5), Ended::Weak(Ok(()))), "the same again is no less");
+        assert!(matches!(ended(&mut client, Freshness::Causal, 4), Ended::Weak(Err(Violation { law: 7, .. }))));
+        assert!(matches!(ended(&mut client, Freshness::Stale, 4), Ended::Weak(Ok(()))), "a stale read may go back");
+    }
+
+    #[test]
+    fn a_causal_read_is_held_to_what_its_client_has_changed_and_not_to_what_it_learnt_since_it_asked() {
+        let mut client = Client::new(0, vec![ServerId(0)], Random::new(1));
+        let key = Bytes::from_static(b"k");
+        client.begin(NOW, key.clone(), Call::Read, Freshness::Causal, 1_000);
+        let asked_before = CallId(client.calls);
+        client.begin(NOW, key, Call::Delete, Freshness::Linearizable, 1_000);
+        let response = Response::Changed { version: Version(3), existed: false, copies: 1, epoch: Epoch::NONE };
+        client.ended(NOW, CallId(client.calls), &Ok(Answer { response, server: None }));
+        let seen = Seen { version: Version(2), epoch: Epoch::NONE, local: true, waited: false, age: None };
+        let read = Ok(Answer { response: Response::NotFound { seen }, server: None });
+        assert!(matches!(client.ended(NOW, asked_before, &read), Ended::Weak(Ok(()))));
+        assert!(matches!(ended(&mut client, Freshness::Causal, 2), Ended::Weak(Err(Violation { law: 7, .. }))));
+    }
+}

@@ -189,3 +189,48 @@ impl World {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::less::Less;
+    use crate::plan::Shape;
+    use crate::run::Options;
+
+    /// What is said of a world that is mended, but for this.
+    fn mended_but(for_this: impl FnOnce(&mut World)) -> Option<String> {
+        // What is done here is all that goes wrong: the end of an earlier fault would undo it.
+        let less = Less { faults: Some(BTreeSet::new()), ..Less::default() };
+        let mut world = World::new(7, &Options { shape: Some(Shape::Three), less, ..Options::default() });
+        world.run_until(2 * SECOND);
+        assert_eq!(world.violation, None);
+        world.mend();
+        assert_eq!(world.stuck_is_fine, None, "more than safety is asked for");
+        for_this(&mut world);
+        // It takes them this long at most to notice.
+        world.run_until(world.now + 10 * SECOND);
+        if world.becomes_whole() {
+            world.last_calls();
+        }
+        world.violation.map(|violation| violation.to_string())
+    }
+
+    fn says(violation: Option<&str>, beginning: &str) {
+        assert!(violation.is_some_and(|said| said.starts_with(beginning)), "{beginning}: {violation:?}");
+    }
+
+    #[test]
+    fn a_cluster_with_a_server_that_stays_cut_off_or_whose_messages_stay_lost_breaks_law_11() {
+        assert_eq!(mended_but(|_| {}), None);
+        let cut_off = |world: &mut World| {
+            let links = [(0, 2), (2, 0), (1, 2), (2, 1)].map(|(from, to)| (ServerId(from), ServerId(to)));
+            world.network.cut(&links);
+        };
+        says(mended_but(cut_off).as_deref(), "law 11: not whole after ");
+        // Who hears of nothing new takes nothing back: the old view still looks whole, and answers nobody.
+        let nobody_hears = |world: &mut World| world.plan.lost = 1_000;
+        says(mended_but(nobody_hears).as_deref(), "law 11: a whole cluster answered 0 of ");
+    }
+}
