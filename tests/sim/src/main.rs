@@ -19,7 +19,8 @@ const USAGE: &str = "usage: heirloom-sim --seed N [--trace | --shrink] [--shape 
   --shape NAME   One, Two, TwoAndWitness, Three, ThreeLoose, ThreeStrict, ThreeAndTwoWitnesses, Five
   --failures N   stop after so many failing worlds (default 10)
   --write        write the summary to docs/evidence/simulation.md
-ends with 0 where no law broke, 1 where one did, 2 where this is not understood
+ends with 0 where no law broke, 1 where one did, or where 500 worlds or more of any shape did not see all sights,
+and 2 where this is not understood
 of a single seed:
   --mutant NAME  with this fault planted (see docs/mutants.md)
 and less than its whole world:
@@ -92,7 +93,14 @@ fn main() -> io::Result<ExitCode> {
             writeln!(out, "\nseed {seed}, shrunk:")?;
             tell_shrunk(&mut out, *seed, &wanted)
         }
-        None => Ok(ExitCode::SUCCESS),
+        None => {
+            let unseen = summary.unseen(wanted.shape);
+            if unseen.is_empty() {
+                return Ok(ExitCode::SUCCESS);
+            }
+            writeln!(out, "no law broke, and these were never seen: {unseen:?}")?;
+            Ok(ExitCode::FAILURE)
+        }
     }
 }
 

@@ -11,11 +11,14 @@ use heirloom_laws::Violation;
 
 use crate::plan::Shape;
 use crate::run::{Options, Report, STEPS_MIN, run};
-use crate::sometimes::Sometimes;
+use crate::sometimes::{Sight, Sometimes};
 use crate::tally::Tally;
 
 /// How much faster than real time a core must simulate: else too little is seen in a night.
 const FASTER_MIN: f64 = 100.0;
+
+/// Of so many worlds, drawn in whatever shape, each sight must be seen in some.
+const SEEING_MIN: u64 = 500;
 
 /// What came of many worlds.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +68,13 @@ impl Summary {
         if let Some(violation) = report.violation {
             self.failures.push((report.seed, report.shape, violation));
         }
+    }
+
+    /// What should have been seen and was not; nothing where the worlds were few, of one shape, or cut short by a
+    /// broken law.
+    pub fn unseen(&self, shape: Option<Shape>) -> Vec<Sight> {
+        let enough = self.worlds >= SEEING_MIN && shape.is_none() && self.failures.is_empty();
+        if enough { self.seen.missing() } else { Vec::new() }
     }
 
     /// How much faster than real time one core simulated.
@@ -133,4 +143,23 @@ pub fn run_many(seeds: Range<u64>, shape: Option<Shape>, limit: Option<Duration>
     summary.elapsed = begun.elapsed();
     summary.failures.sort_by_key(|(seed, _, _)| *seed);
     summary
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_worlds_of_any_shape_must_have_seen_everything() {
+        let mut summary = Summary { worlds: SEEING_MIN, ..Summary::default() };
+        for sight in Sight::ALL.into_iter().skip(1) {
+            summary.seen.saw(sight);
+        }
+        assert_eq!(summary.unseen(None), Sight::ALL[..1]);
+        assert_eq!(summary.unseen(Some(Shape::One)), [], "one server alone promotes nobody");
+        let few = Summary { worlds: SEEING_MIN - 1, ..summary.clone() };
+        assert_eq!(few.unseen(None), []);
+        summary.seen.saw(Sight::ALL[0]);
+        assert_eq!(summary.unseen(None), []);
+    }
 }
