@@ -65,28 +65,81 @@ fn every_sight_and_mutant_that_the_analysis_names_is_there() {
     }
 }
 
+/// The rows of the table in section 7, and what was measured for each: the case, and how many servers.
+const STOPS: [(&str, &[(&str, &str)]); 8] = [
+    ("a backup dies, provably", &[("removal of a member proven dead", "3"), ("removal of a member proven dead", "2")]),
+    ("a backup falls silent", &[("removal of a silent member", "3")]),
+    ("the primary dies, provably", &[("promotion, the crash is proven", "3"), ("promotion, the crash is proven", "2")]),
+    (
+        "the primary and the next one die at once, provably, of five",
+        &[("promotion, two crashes at once, both proven", "5")],
+    ),
+    ("the primary falls silent", &[("promotion after silence", "3")]),
+    ("the same with `--lease 0`", &[("promotion after silence, `--lease 0`", "3")]),
+    ("planned hand-over", &[("planned hand-over", "3")]),
+    ("a server comes back and is taken in", &[("a learner is taken in", "3")]),
+];
+
+/// The rows of the table in section 9 that quote a time that was measured.
+const AGAINST_BOUNDS: [(&str, &[(&str, &str)]); 4] = [
+    ("blocking of a write, n ≥ 2", &[("add", "2"), ("add", "3"), ("add", "5")]),
+    ("failover, proven crash, two servers", &[("promotion, the crash is proven", "2")]),
+    ("failover, proven crash, three servers", &[("promotion, the crash is proven", "3")]),
+    ("failover, silence", &[("promotion after silence", "3")]),
+];
+
+/// The formula of a case and its time with the defaults.
+fn measured((what, servers): (&str, &str)) -> (&'static str, &'static str) {
+    let begins = format!("| {what} | {servers} | ");
+    let row = DISTANCES.lines().find_map(|line| line.strip_prefix(&begins));
+    let mut cells = row.unwrap_or_else(|| panic!("{begins}was not measured")).split(" | ");
+    (cells.next().expect("a formula"), cells.next().expect("a time"))
+}
+
+fn section(from: &str, to: &str) -> &'static str {
+    let rest = &ANALYSIS[ANALYSIS.find(from).expect("a section")..];
+    &rest[..rest.find(to).expect("the next section")]
+}
+
+/// The cells of the rows of a section's tables.
+fn rows(section: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    rows.map(|row| row.split(" | ").collect())
+}
+
+/// Each of these figures stands in the cell, in this order, and no other.
+fn quotes_only(cell: &str, figures: &[String]) {
+    let mut rest = cell;
+    for figure in figures {
+        let Some((before, after)) = rest.split_once(figure.as_str()) else { panic!("{figure} is not in {cell:?}") };
+        assert!(!before.contains(|c: char| c.is_ascii_digit()), "{before:?} in {cell:?} was not measured");
+        rest = after;
+    }
+    assert!(!rest.contains(|c: char| c.is_ascii_digit()), "{rest:?} in {cell:?} was not measured");
+}
+
 #[test]
 fn the_figures_that_the_analysis_quotes_were_measured() {
-    let from = ANALYSIS.find("\n## 7. ").expect("the section on what stops the service");
-    let section = &ANALYSIS[from..from + ANALYSIS[from..].find("\n## 8. ").expect("the next section")];
-    let columns = section.lines().filter(|line| line.starts_with("| ")).map(|line| line.split(" | ").nth(1));
-    let mut figures = 0;
-    for cell in columns.flatten() {
-        // A formula and its time in brackets, perhaps more than one of them, with words before it.
-        for part in cell.split("; ").filter(|part| part.ends_with(" ms)")) {
-            let (formula, time) = part.trim_end_matches(')').rsplit_once(" (").expect("a time in brackets");
-            let formula = formula.trim_start_matches("with two servers ");
-            let row = format!("| {formula} | {time} |");
-            assert!(DISTANCES.contains(&row), "{row} was not measured");
-            figures += 1;
+    let stops = section("\n## 7. ", "\n**Liveness.**");
+    for row in rows(stops).filter(|row| row[1].contains(|c: char| c.is_ascii_digit())) {
+        let known = STOPS.iter().find(|(name, _)| *name == row[0]);
+        let (_, cases) = known.unwrap_or_else(|| panic!("of what was measured is {row:?}?"));
+        let quoted = |case: &(&str, &str)| match measured(*case) {
+            (formula, time) if formula == time => time.to_owned(),
+            (formula, time) => format!("{formula} ({time})"),
+        };
+        quotes_only(row[1], &cases.iter().map(quoted).collect::<Vec<_>>());
+    }
+    for (name, _) in STOPS {
+        assert!(rows(stops).any(|row| row[0] == name), "no row {name}");
+    }
+    let bounds = section("\n## 9. ", "\n## 10. ");
+    for (name, cases) in AGAINST_BOUNDS {
+        let row = rows(bounds).find(|row| row[0] == name).unwrap_or_else(|| panic!("no row {name}"));
+        for case in cases {
+            quotes_only(row[2], &[measured(*case).0.to_owned()]);
         }
     }
-    let against_bounds =
-        ANALYSIS.lines().filter(|line| line.starts_with("| failover,") || line.starts_with("| blocking of a w"));
-    for line in against_bounds {
-        let formula = line.split(" | ").nth(2).expect("what was measured");
-        assert!(DISTANCES.contains(&format!("| {formula} |")), "{formula} was not measured");
-        figures += 1;
-    }
-    assert!(figures >= 13, "only {figures} figures were found");
+    let (_, two_crashes) = measured(("promotion, two crashes at once, both proven", "5"));
+    assert!(bounds.contains(&format!("Two proven crashes at once are over in {two_crashes} with the defaults")));
 }
