@@ -73,7 +73,7 @@ fn main() -> io::Result<ExitCode> {
     }
     let states: usize = searched.iter().map(|found| found.states).sum();
     let steps: u64 = walked.iter().map(|found| found.steps).sum();
-    writeln!(io::stdout(), "{states} distinct states, {steps} random steps: no law broken")?;
+    writeln!(io::stdout(), "{states} states, distinct within each world, {steps} random steps: no law broken")?;
     if wanted.write {
         let words: Vec<String> = std::env::args().skip(1).collect();
         std::fs::write(evidence::path("model.md"), page(&words.join(" "), &searched, &walked))?;

@@ -14,6 +14,9 @@ pub fn page(words: &str, searched: &[Found], walked: &[Found]) -> String {
          Made by `cargo model -- {words}`; not written by hand.\n\n\
          Where the table says *complete*, every state of the world was looked at, within the bounds that it gives and the \
          restrictions that `tests/model/src/lib.rs` names, on the node that ships.\n\
+         A world's states are distinct; some worlds lie within others, whose states are counted there again.\n\
+         What a run asks or probes above the bound is lost, as anything may be; where the bounds say that it is not looked \
+         at, the search leaves out every step that would ask or probe once more.\n\
          No law was broken in any state that was looked at.\n\n\
          | world | cluster | begins | bounds | states | steps | longest way | complete | seconds |\n\
          |---|---|---|---|---|---|---|---|---|\n",
@@ -25,7 +28,7 @@ pub fn page(words: &str, searched: &[Found], walked: &[Found]) -> String {
     let complete = searched.iter().filter(|found| found.complete).count();
     let _ = write!(
         page,
-        "\n{complete} of {} worlds were searched completely: {states} distinct states.\n\n\
+        "\n{complete} of {} worlds were searched completely: {states} states, distinct within each world.\n\n\
          ## Random walks\n\n\
          Larger worlds, more of everything; each walk is up to 400 steps long and begins anew. No law was broken.\n\n\
          | world | cluster | begins | bounds | walks | steps | longest walk | complete | seconds |\n\
@@ -79,8 +82,12 @@ pub(crate) fn bounds(rules: &Rules) -> String {
     words.push(counted(rules.rounds, "more round", "more rounds"));
     let asks = counted(rules.asks, "question", "questions");
     let probes = counted(if rules.proofs { rules.probes } else { 0 }, "probe", "probes");
-    let unsent = if rules.unsent == 0 { String::new() } else { format!(", {} more lost", rules.unsent) };
-    words.push(format!("{asks} and {probes} a run{unsent}"));
+    let further = match rules.unsent {
+        0 => "a step with a further one is not looked at".to_owned(),
+        1 => "a further one is lost".to_owned(),
+        more => format!("{more} further ones are lost"),
+    };
+    words.push(format!("{asks} and {probes} a run ({further})"));
     words.extend((rules.jump != JUMP).then(|| "long jumps".to_owned()));
     words.extend(rules.late_handshakes.then(|| "late handshakes".to_owned()));
     words.extend(rules.slow_disks.then(|| "slow disks".to_owned()));
