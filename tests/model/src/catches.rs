@@ -64,6 +64,9 @@ pub const CATCHES: &[Catch] = &[
     quick(Mutant::ReadWithoutLease, "witness-successor", 7),
     quick(Mutant::ReadIgnoresPrepared, "witness-local-read", 7),
     quick(Mutant::ReadsPrepared, "witness-no-op", 4),
+    quick(Mutant::GrantFromReceipt, "witness-reader-leaves", 6),
+    slow(Mutant::LearnerGranted, "witness-learner-reads", 7),
+    slow(Mutant::ReadLeaseKept, "witness-reader-leaves", 7),
     quick(Mutant::DedupLostAtFailover, "witness-retry", 4),
 ];
 
@@ -88,10 +91,10 @@ pub const NOT_CAUGHT: &[(Mutant, &str)] = &[
     (Mutant::AcceptedSaidAgain, "a register lost and learnt again while a promise is on its way: a story tells it"),
     (Mutant::CutVoidsNoWrite, "the same entries must be sent again behind a cut that passes a write: a story tells it"),
     (Mutant::StartEpochEndsRecovery, "the way there is longer than what is searched of the worlds of two servers"),
-    (Mutant::GrantBeyondLease, "one jump of the clocks is longer than what a grant may be too long by"),
-    (Mutant::GrantFromReceipt, "one jump of the clocks is longer than what a grant may be too long by"),
-    (Mutant::LearnerGranted, "a learner is added before it could be granted anything"),
-    (Mutant::ReadLeaseKept, "the way there is longer than what is searched of the worlds with leases"),
+    (
+        Mutant::GrantBeyondLease,
+        "a primary must still grant when a quorum with neither it nor the receiver has chosen another: it takes five voters",
+    ),
 ];
 
 /// What a search for a fault may cost. Those with few steps first: a fault is met soon that way.

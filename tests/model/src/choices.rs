@@ -68,8 +68,8 @@ impl Universe {
                 choices.push(Choice::Cut(server));
             }
             if node.primary_epoch().is_none() {
-                // Without a lease the answer is no, at once.
-                if left.reads > 0 && node.status(state.now).lease.is_some() {
+                let may_read = self.rules.unleased_reads || node.status(state.now).lease.is_some();
+                if left.reads > 0 && may_read {
                     choices.push(Choice::Read(server));
                 }
                 continue;

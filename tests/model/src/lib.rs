@@ -44,6 +44,9 @@
 //!   between one and two jumps; or, in worlds with long jumps, a little more than all three. Deadlines, like messages, are
 //!   taken at any time or never. Lost are rates that differ, and in worlds without jumps whatever takes a heartbeat's
 //!   patience.
+//! - *Short leases*, but in the worlds of read leases: a grant is over when it arrives, so backups do not read by
+//!   themselves. Where they do, they are asked only while they hold a lease, but in worlds that begin shortly before one
+//!   ends or is kept from a learner. Lost are read leases together with crashes and with a change of primary.
 //! - *No hints.* Servers notice by themselves that a primary is gone; clients do not tell them.
 //!
 //! What is lost here the simulator does by chance.

@@ -15,6 +15,9 @@ pub(crate) const LEASE: Duration = Duration::from_millis(100);
 pub(crate) const JUMP: Duration = Duration::from_millis(60);
 /// A jump after which suspicion time and lease are over.
 pub(crate) const LONG_JUMP: Duration = Duration::from_millis(110);
+/// A lease of several heartbeats, and a jump after which it is over.
+pub(crate) const LONG_LEASE: Duration = Duration::from_millis(300);
+pub(crate) const LEASE_AND_MORE: Duration = Duration::from_millis(310);
 
 /// How often things may happen in one run of a world.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,6 +118,9 @@ pub struct Rules {
     pub proofs: bool,
     /// Whether the commit index, stored lazily, survives a crash; else it is forgotten.
     pub commit_kept: bool,
+    /// Whether a backup is asked to read also where it holds no lease; else only while it does, for the answer is no, at
+    /// once.
+    pub unleased_reads: bool,
     /// What must be seen, or nothing was searched.
     pub sights: &'static [Sight],
 }
@@ -126,7 +132,10 @@ pub enum Sight {
     AWriteWasAnswered,
     AReadWasAnswered,
     AReadWaited,
+    APrimaryReadUnderItsLease,
+    ABackupReadUnderItsLease,
     AServerWasPromoted,
+    AHandOverWasDone,
     APromotionInheritedPreparedEntries,
     AMemberWasRemoved,
     ALearnerWasAdded,
@@ -160,6 +169,7 @@ impl Rules {
             slow_disks: false,
             proofs: true,
             commit_kept: false,
+            unleased_reads: false,
             sights: &[],
         }
     }

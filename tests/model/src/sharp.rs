@@ -3,8 +3,10 @@
 use crate::rules::Ahead::{
     Asked, Beat, CutOff, Down, Emptied, In, Leads, Out, Proposes, Quiet, Reaches, RegisterLost, Tick, Up,
 };
-use crate::rules::{Budget, LONG_JUMP, Rules, Sight};
-use crate::worlds::{NONE, PROMOTED, TWO_LEARNER, begins, long_leases, loose, three, two, unheard, unleased, witness};
+use crate::rules::{Budget, LEASE_AND_MORE, LONG_JUMP, Rules, Sight};
+use crate::worlds::{
+    NONE, PROMOTED, SUCCESSOR, TWO_LEARNER, begins, long_leases, loose, three, two, unheard, unleased, witness,
+};
 
 /// All of them; a long run searches them without a fault.
 pub fn sharp() -> Vec<Rules> {
@@ -110,12 +112,41 @@ fn of_leases() -> Vec<Rules> {
             ..long_leases(witness(
                 "witness-local-read",
                 Budget { writes: 1, reads: 1, ..NONE },
-                &[Sight::AReadWasAnswered, Sight::AWriteWasAnswered, Sight::AReadWaited],
+                &[Sight::ABackupReadUnderItsLease, Sight::AWriteWasAnswered, Sight::AReadWaited],
+            ))
+        },
+        Rules {
+            beginning: begins(
+                "the backup, which may read, cut off with a grant on its way, and a view without it proposed",
+                &[Beat, Beat, Tick(0), CutOff(1), Proposes(0)],
+            ),
+            jump: LEASE_AND_MORE,
+            unleased_reads: true,
+            ..long_leases(witness(
+                "witness-reader-leaves",
+                Budget { writes: 1, reads: 1, jumps: 1, ..NONE },
+                &[Sight::AMemberWasRemoved, Sight::AWriteWasAnswered, Sight::ABackupReadUnderItsLease],
+            ))
+        },
+        Rules {
+            beginning: begins(
+                "a learner is back, to be begun, and lacks a change",
+                &[Down(1), Out(1), Asked, Quiet, Up(1), Reaches(0), Reaches(1)],
+            ),
+            unleased_reads: true,
+            ..long_leases(witness(
+                "witness-learner-reads",
+                Budget { reads: 1, jumps: 2, ..NONE },
+                &[Sight::ALearnerWasAdded, Sight::ABackupReadUnderItsLease],
             ))
         },
         later(Rules {
-            beginning: begins("the primary cut off while the other proposes", &[CutOff(0), Proposes(1)]),
-            ..witness("witness-successor", Budget { jumps: 1, writes: 1, reads: 1, ..NONE }, PROMOTED)
+            beginning: SUCCESSOR,
+            ..witness(
+                "witness-successor",
+                Budget { jumps: 1, writes: 1, reads: 1, ..NONE },
+                &[Sight::APrimaryReadUnderItsLease, Sight::AWriteWasAnswered, Sight::AServerWasPromoted],
+            )
         }),
         Rules {
             late_handshakes: true,

@@ -166,10 +166,20 @@ impl Universe {
         let sights: &[Sight] = match action {
             Action::Respond { result: Ok(Response::Changed { .. }), .. } => &[Sight::AWriteWasAnswered],
             Action::Respond { result: Ok(Response::Found { seen, .. } | Response::NotFound { seen }), .. } => {
-                if seen.waited { &[Sight::AReadWasAnswered, Sight::AReadWaited] } else { &[Sight::AReadWasAnswered] }
+                let leads = server.node().is_some_and(|node| node.primary_epoch().is_some());
+                match (seen.local, seen.waited, leads) {
+                    (false, _, _) => &[Sight::AReadWasAnswered],
+                    (true, true, _) => &[Sight::AReadWasAnswered, Sight::AReadWaited],
+                    (true, false, true) => &[Sight::AReadWasAnswered, Sight::APrimaryReadUnderItsLease],
+                    (true, false, false) => &[Sight::AReadWasAnswered, Sight::ABackupReadUnderItsLease],
+                }
             }
             Action::Tell(Note::Chosen { reason, .. }) => {
-                let took_over = reason.contains("leads no more") || reason.contains("handed over");
+                let handed_over = reason.contains("handed over");
+                let took_over = reason.contains("leads no more") || handed_over;
+                if handed_over {
+                    *self.seen.entry(Sight::AHandOverWasDone).or_default() += 1;
+                }
                 let inherited = server.node().is_some_and(|node| {
                     let applied = Inspect::applied(node).map_or(0, |(applied, _)| applied.0);
                     Inspect::log_end(node).is_some_and(|end| end.0 > applied + 1)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::rules::{Ahead, Beginning, Budget, LONG_JUMP, Rules, Sight};
+use crate::rules::{Ahead, Beginning, Budget, LONG_JUMP, LONG_LEASE, Rules, Sight};
 use crate::sharp::sharp;
 
 /// The last server of three is down, in the view or not.
@@ -30,7 +30,15 @@ const LEARNER: &str = "the last data server down and out of the view";
 pub(crate) const TWO_LEARNER: Beginning = begins(LEARNER, &[Ahead::Down(1), Ahead::Out(1), Ahead::Quiet]);
 const THREE_LEARNER: Beginning = begins(LEARNER, &[Ahead::Down(2), Ahead::Out(2), Ahead::Quiet]);
 
+const THREE_BACK: Beginning = begins(
+    "two are members, the last data server is back and has caught up, and is proposed",
+    &[Ahead::Down(2), Ahead::Out(2), Ahead::Quiet, Ahead::Up(2), Ahead::Proposes(0)],
+);
+pub(crate) const SUCCESSOR: Beginning =
+    begins("the primary cut off while the other proposes", &[Ahead::CutOff(0), Ahead::Proposes(1)]);
+
 pub(crate) const PROMOTED: &[Sight] = &[Sight::AServerWasPromoted];
+const HANDED_OVER: &[Sight] = &[Sight::AHandOverWasDone];
 pub(crate) const PROMOTED_WHILE_WRITING: &[Sight] = &[
     Sight::AWriteWasAnswered,
     Sight::AServerWasPromoted,
@@ -65,7 +73,7 @@ fn unasked(rules: Rules) -> Rules {
 
 /// Leases of several heartbeats: what is left of one when the next heartbeat grants it is enough to read.
 pub(crate) fn long_leases(mut rules: Rules) -> Rules {
-    rules.constants.lease = Duration::from_millis(300);
+    rules.constants.lease = LONG_LEASE;
     rules
 }
 
@@ -101,6 +109,12 @@ pub fn quick() -> Vec<Rules> {
 
 /// Those that a long run searches, the quick ones not among them.
 pub fn long() -> Vec<Rules> {
+    let mut worlds = small();
+    worlds.extend(large());
+    worlds
+}
+
+fn large() -> Vec<Rules> {
     vec![
         Rules {
             beginning: TWO_LEARNER,
@@ -130,7 +144,10 @@ pub fn long() -> Vec<Rules> {
             unsent: 0,
             ..three("three-proof-write", Budget { crashes: 1, writes: 1, ..NONE }, PROMOTED_WHILE_WRITING)
         },
-        Rules { beginning: ONE_DOWN, ..three("three-one-down", Budget { starts: 1, registers_lost: 1, ..NONE }, &[]) },
+        Rules {
+            beginning: ONE_DOWN,
+            ..three("three-one-down", Budget { starts: 1, registers_lost: 1, ..NONE }, &[Sight::AVoterRememberedAgain])
+        },
         unasked(witness(
             "witness-restart-write",
             Budget { crashes: 1, starts: 1, writes: 1, ..NONE },
@@ -140,7 +157,7 @@ pub fn long() -> Vec<Rules> {
         unasked(witness(
             "witness-lost-register",
             Budget { crashes: 1, starts: 1, registers_lost: 1, ..NONE },
-            PROMOTED,
+            &[Sight::AServerWasPromoted, Sight::AVoterRememberedAgain],
         )),
         unasked(witness(
             "witness-silence",
@@ -174,6 +191,32 @@ pub fn long() -> Vec<Rules> {
         ),
         two("two-hand-over", Budget { hand_overs: 1, crashes: 1, ..NONE }, PROMOTED),
         two("two-silence", Budget { jumps: 2, reads: 1, writes: 1, ..NONE }, &[Sight::AReadWasAnswered]),
+    ]
+}
+
+/// Worlds of what the large ones are too large for to come to their end.
+fn small() -> Vec<Rules> {
+    vec![
+        unasked(witness("witness-hand-over-small", Budget { hand_overs: 1, ..NONE }, HANDED_OVER)),
+        Rules {
+            asks: 0,
+            ..unasked(three(
+                "three-hand-over-small",
+                Budget { hand_overs: 1, writes: 1, ..NONE },
+                &[Sight::AHandOverWasDone, Sight::AWriteWasAnswered],
+            ))
+        },
+        Rules { beginning: THREE_BACK, ..unasked(three("three-learner-small", NONE, &[Sight::ALearnerWasAdded])) },
+        Rules {
+            jump: LONG_JUMP,
+            beginning: SUCCESSOR,
+            asks: 0,
+            ..unasked(witness(
+                "witness-lease-small",
+                Budget { jumps: 1, reads: 1, ..NONE },
+                &[Sight::APrimaryReadUnderItsLease, Sight::AServerWasPromoted],
+            ))
+        },
     ]
 }
 

@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
+use heirloom_laws::evidence;
 use heirloom_model::catches::{CATCHES, Catch, NOT_CAUGHT, look_for};
-use heirloom_model::{Limits, Order, Rules, run_all, search, walk, worlds};
+use heirloom_model::{Limits, Order, Rules, Sight, run_all, search, walk, worlds};
 use heirloom_proto::mutants::Mutant;
 
 /// Nothing here comes near these; a search that does is broken.
@@ -33,6 +34,18 @@ fn no_law_is_broken_on_some_walks_through_the_larger_worlds() {
     for found in &found {
         assert!(found.violation.is_none(), "{found}");
         assert!(found.steps > 1_000, "{found}");
+    }
+    for sight in [
+        Sight::AWriteWasAnswered,
+        Sight::AReadWasAnswered,
+        Sight::AServerWasPromoted,
+        Sight::APromotionInheritedPreparedEntries,
+        Sight::ATailWasRolledBack,
+        Sight::AMemberWasRemoved,
+        Sight::ALearnerWasAdded,
+        Sight::ADeathWasProven,
+    ] {
+        assert!(found.iter().any(|found| found.seen.contains_key(&sight)), "{sight:?} was never seen on any walk");
     }
 }
 
@@ -63,6 +76,18 @@ fn every_fault_is_caught_in_one_world_or_the_table_says_why_not() {
         let not_caught = NOT_CAUGHT.iter().filter(|(other, _)| other == fault).count();
         assert_eq!(caught + not_caught, 1, "{fault:?}");
     }
+}
+
+#[test]
+fn the_page_of_mutants_names_all_and_counts_those_that_are_caught() {
+    let path = evidence::path("model-mutants.md");
+    let page = std::fs::read_to_string(&path).expect("the page of the repository");
+    for fault in Mutant::ALL {
+        let rows = page.lines().filter(|line| line.starts_with(&format!("| `{}` |", fault.name()))).count();
+        assert_eq!(rows, 1, "{fault:?}: `cargo model -- mutants --write` makes the page anew");
+    }
+    let counted = format!("{} of {} are caught.", CATCHES.len(), Mutant::ALL.len());
+    assert!(page.lines().any(|line| line == counted), "the page does not say: {counted}");
 }
 
 fn world(name: &str) -> Rules {
