@@ -78,6 +78,8 @@ pub const NOT_CAUGHT: &[(Mutant, &str)] = &[
     (Mutant::ReadBackSkipped, "disks of the model give back what was written"),
     (Mutant::DigestNotCompared, "equal logs give equal states in the model: nothing is damaged in memory"),
     (Mutant::SessionOpenedAgain, "no session is removed in the model"),
+    (Mutant::ConditionOnCommitted, "clients of the model ask for no conditions"),
+    (Mutant::AppendCountsCommitted, "clients of the model append nothing"),
     (
         Mutant::ProofsBeforeTheLastWord,
         "two servers must be leaving at once beside a quorum that lives: it takes five voters",
