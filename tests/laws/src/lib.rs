@@ -20,5 +20,5 @@ pub mod story;
 pub use assertions::listen;
 pub use inspect::Inspect;
 pub use laws::{Laws, Violation};
-pub use observed::{Asker, Observed};
+pub use observed::{Asker, DurableAtOnce, Observed};
 pub use oracle::Oracle;

@@ -1,8 +1,12 @@
 //! What a world must show of a server for the laws to judge it.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use heirloom_node::Node;
-use heirloom_proto::{LogIndex, Member, Position, Register, ServerId, Time, Token};
+use heirloom_proto::{
+    ChainHash, Durable, LogIndex, Member, Position, Register, Request, ServerId, StoreId, Time, Token,
+};
 
 /// Who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,4 +40,60 @@ pub trait Observed {
     fn durable_end(&self) -> LogIndex;
     /// The durable prefix of this length; `None` where less is durable.
     fn durable_position_at(&self, index: LogIndex) -> Option<Position>;
+}
+
+/// A server of a story: whatever it gives to its disk is durable at once, and its clock is the world's.
+#[derive(Clone, Copy, Debug)]
+pub struct DurableAtOnce<'a> {
+    /// Which server.
+    pub server: ServerId,
+    /// Its node, while a run lives.
+    pub node: Option<&'a Node>,
+    /// Its disk; `None` before it was started first.
+    pub disk: Option<&'a Durable>,
+    /// Who waits for what, over all servers.
+    pub asked: &'a BTreeMap<Token, (Asker, Request)>,
+}
+
+impl Observed for DurableAtOnce<'_> {
+    fn id(&self) -> ServerId {
+        self.server
+    }
+
+    fn node(&self) -> Option<&Node> {
+        self.node
+    }
+
+    fn clock(&self, now: u64) -> Time {
+        Time(now)
+    }
+
+    fn asker(&self, token: Token) -> Option<Asker> {
+        self.asked.get(&token).map(|(asker, _)| *asker)
+    }
+
+    fn key_read(&self, token: Token) -> Option<&Bytes> {
+        match self.asked.get(&token) {
+            Some((_, Request::Read { key, .. })) => Some(key),
+            _ => None,
+        }
+    }
+
+    fn member(&self) -> Member {
+        Member { server: self.server, store: self.disk.map_or(StoreId(0), |disk| disk.identity.store) }
+    }
+
+    fn register(&self) -> Option<&Register> {
+        self.disk.and_then(|disk| disk.register.as_ref())
+    }
+
+    fn durable_end(&self) -> LogIndex {
+        LogIndex(self.disk.map_or(0, |disk| disk.log.len() as u64))
+    }
+
+    fn durable_position_at(&self, index: LogIndex) -> Option<Position> {
+        let log = self.disk.map_or(&[][..], |disk| &disk.log);
+        let prefix = log.get(..usize::try_from(index.0).ok()?)?;
+        Some(Position { index, hash: prefix.iter().fold(ChainHash::EMPTY, |hash, entry| entry.extend(hash)) })
+    }
 }

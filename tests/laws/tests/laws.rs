@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use heirloom_laws::{Asker, Inspect, Laws, Observed};
+use heirloom_laws::{Asker, DurableAtOnce, Inspect, Laws};
 use heirloom_node::Node;
 use heirloom_proto::event::{Birth, Durable, Identity, Record};
 use heirloom_proto::{
-    Action, ChainHash, Change, Consistency, Constants, Entry, Epoch, Event, LogIndex, Member, NodeConfig, Position,
-    Register, Request, Response, RunId, Sealed, Seen, ServerId, StoreId, Ticket, Time, Token, Version, VoterKind,
-    WallTime,
+    Action, Change, Consistency, Constants, Entry, Epoch, Event, LogIndex, NodeConfig, Request, Response, RunId,
+    Sealed, Seen, ServerId, StoreId, Ticket, Time, Token, Version, VoterKind, WallTime,
 };
 
 const ME: ServerId = ServerId(0);
@@ -24,48 +23,6 @@ struct Alone {
     asked: BTreeMap<Token, (Asker, Request)>,
     now: Time,
     laws: Laws,
-}
-
-impl Observed for Alone {
-    fn id(&self) -> ServerId {
-        ME
-    }
-
-    fn node(&self) -> Option<&Node> {
-        self.node.as_ref()
-    }
-
-    fn clock(&self, now: u64) -> Time {
-        Time(now)
-    }
-
-    fn asker(&self, token: Token) -> Option<Asker> {
-        self.asked.get(&token).map(|(asker, _)| *asker)
-    }
-
-    fn key_read(&self, token: Token) -> Option<&Bytes> {
-        match self.asked.get(&token) {
-            Some((_, Request::Read { key, .. })) => Some(key),
-            _ => None,
-        }
-    }
-
-    fn member(&self) -> Member {
-        Member { server: ME, store: self.disk.identity.store }
-    }
-
-    fn register(&self) -> Option<&Register> {
-        self.disk.register.as_ref()
-    }
-
-    fn durable_end(&self) -> LogIndex {
-        LogIndex(self.disk.log.len() as u64)
-    }
-
-    fn durable_position_at(&self, index: LogIndex) -> Option<Position> {
-        let prefix = self.disk.log.get(..usize::try_from(index.0).ok()?)?;
-        Some(Position { index, hash: prefix.iter().fold(ChainHash::EMPTY, |hash, entry| entry.extend(hash)) })
-    }
 }
 
 impl Alone {
@@ -98,7 +55,7 @@ impl Alone {
         let mut actions = self.lawful(actions);
         for _ in 0..100 {
             self.carry_out(actions);
-            if self.leads() && self.applied() == self.durable_end() {
+            if self.leads() && self.applied() == LogIndex(self.disk.log.len() as u64) {
                 return;
             }
             self.now = self.now + Duration::from_millis(50);
@@ -160,7 +117,9 @@ impl Alone {
     fn law_broken_by(&mut self, actions: &[Action]) -> Option<u8> {
         let mut laws = std::mem::take(&mut self.laws);
         let now = self.now.0;
-        let judged = laws.after_step(std::slice::from_ref(self), ME, now, actions);
+        let (node, disk) = (self.node.as_ref(), Some(&self.disk));
+        let seen = DurableAtOnce { server: ME, node, disk, asked: &self.asked };
+        let judged = laws.after_step(&[seen], ME, now, actions);
         self.laws = laws;
         judged.err().map(|violation| violation.law)
     }
