@@ -349,19 +349,4 @@ impl World {
         let register = self.node(id(server)).register().expect("it belongs to a cluster");
         register.accepted.clone().expect("it has accepted a view")
     }
-
-    /// One event after the other, until just after the one that makes it so.
-    fn step_until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let begun = self.now;
-        while !holds(self) {
-            assert!(
-                self.now.since(begun) < Duration::from_secs(60),
-                "{what}: waited for too long\n{}",
-                self.describe()
-            );
-            if !self.one() {
-                self.tick();
-            }
-        }
-    }
 }

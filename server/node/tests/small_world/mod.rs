@@ -378,6 +378,21 @@ impl World {
         }
     }
 
+    /// One event after the other, until just after the one that makes it so.
+    pub fn step_until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let begun = self.now;
+        while !holds(self) {
+            assert!(
+                self.now.since(begun) < Duration::from_secs(60),
+                "{what}: waited for too long\n{}",
+                self.describe()
+            );
+            if !self.one() {
+                self.tick();
+            }
+        }
+    }
+
     /// Time passes until the condition holds.
     pub fn run_until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) -> Duration {
         let begun = self.now;
