@@ -1,7 +1,7 @@
 //! What a client changes: single keys, under a condition or none, appended values, and sets that take effect as one.
 
 use bytes::Bytes;
-use heirloom_proto::limits::{KEY_BYTES_MAX, SET_COUNT_MAX, VALUE_BYTES_MAX_MAX};
+use heirloom_proto::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX_MAX};
 use heirloom_proto::request::{APPEND_DIGITS, append_key};
 use heirloom_proto::{Change, Condition, KeyChange, Response, Together, Version};
 use heirloom_session::{Answer, Operation};
@@ -79,18 +79,14 @@ impl ChangeSet {
 
     /// What no server would take is never sent.
     fn checked(self) -> Result<Together, BadInput> {
-        let Together { conditions, changes } = &self.set;
-        let mut keys: Vec<&Bytes> = changes.iter().map(|change| &change.key).collect();
-        keys.sort_unstable();
-        let twice = keys.windows(2).any(|pair| pair[0] == pair[1]);
-        let counts = changes.is_empty() || changes.len() > SET_COUNT_MAX || conditions.len() > SET_COUNT_MAX;
-        if twice || counts {
-            return Err(BadInput::Set { changes: changes.len(), conditions: conditions.len() });
+        let set = &self.set;
+        if !set.is_well_made() {
+            return Err(BadInput::Set { changes: set.changes.len(), conditions: set.conditions.len() });
         }
-        for key in keys.into_iter().chain(conditions.iter().map(|condition| &condition.key)) {
+        for key in set.keys() {
             checked(key)?;
         }
-        check_value(changes.iter().filter_map(|change| change.value.as_ref()).map(Bytes::len).sum())?;
+        check_value(set.value_bytes())?;
         Ok(self.set)
     }
 }

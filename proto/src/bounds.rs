@@ -15,11 +15,7 @@ impl Request {
                 Change::Add { key, value } => key.len() + value.len(),
                 Change::Delete { key } => key.len(),
                 Change::Append { prefix, value } => prefix.len() + value.len(),
-                Change::Together(set) => {
-                    let conditions: usize = set.conditions.iter().map(|condition| condition.key.len() + 16).sum();
-                    let keys: usize = set.changes.iter().map(|change| change.key.len() + 16).sum();
-                    conditions + keys + set.value_bytes()
-                }
+                Change::Together(set) => set.keys().map(|key| key.len() + 16).sum::<usize>() + set.value_bytes(),
             },
             Self::Read { key, .. } => key.len(),
             Self::OpenSession | Self::CloseSession(_) | Self::Promote(_) | Self::Fence(_) => 0,
@@ -44,7 +40,12 @@ impl Request {
                     }
                     check_value(value.len())
                 }
-                Change::Together(set) => set.check_count().and_then(|()| check_value(set.value_bytes())),
+                Change::Together(set) => {
+                    if !set.is_well_made() {
+                        return Err(Refusal::BadSet { count_max: SET_COUNT_MAX });
+                    }
+                    set.keys().try_for_each(|key| check_key(key)).and_then(|()| check_value(set.value_bytes()))
+                }
             },
             Self::Read { key, .. } => check_key(key),
             Self::OpenSession | Self::CloseSession(_) | Self::Promote(_) | Self::Fence(_) => Ok(()),
@@ -53,20 +54,23 @@ impl Request {
 }
 
 impl Together {
-    /// The values of a set count as one, so that its entry is no larger than that of any other change, but for its keys.
-    fn value_bytes(&self) -> usize {
-        self.changes.iter().map(|change| change.value.as_ref().map_or(0, Bytes::len)).sum()
+    /// Whether it changes something, no key twice, and has no more changes and conditions than it may.
+    pub fn is_well_made(&self) -> bool {
+        let changed: BTreeSet<&Bytes> = self.changes.iter().map(|change| &change.key).collect();
+        changed.len() == self.changes.len()
+            && (1..=SET_COUNT_MAX).contains(&self.changes.len())
+            && self.conditions.len() <= SET_COUNT_MAX
     }
 
-    fn check_count(&self) -> Result<(), Refusal> {
-        let keys: BTreeSet<&Bytes> = self.changes.iter().map(|change| &change.key).collect();
-        let fits = (1..=SET_COUNT_MAX).contains(&self.changes.len()) && self.conditions.len() <= SET_COUNT_MAX;
-        if !fits || keys.len() < self.changes.len() {
-            return Err(Refusal::BadSet { count_max: SET_COUNT_MAX });
-        }
-        keys.into_iter()
-            .chain(self.conditions.iter().map(|condition| &condition.key))
-            .try_for_each(|key| check_key(key))
+    /// All keys that it names.
+    pub fn keys(&self) -> impl Iterator<Item = &Bytes> {
+        self.changes.iter().map(|change| &change.key).chain(self.conditions.iter().map(|condition| &condition.key))
+    }
+
+    /// The values of a set count as one, so that its entry is no larger than that of any other change, but for its keys.
+    /// **Units:** bytes.
+    pub fn value_bytes(&self) -> usize {
+        self.changes.iter().map(|change| change.value.as_ref().map_or(0, Bytes::len)).sum()
     }
 }
 

@@ -42,9 +42,10 @@ pub enum Effect {
 pub enum Answer {
     /// Nobody asked: the marker of an epoch.
     Nothing,
-    /// The key was added (`existed` false) or replaced, or a change set was carried out, of which some key existed; the entry's version is the change's.
+    /// The key was added (`existed` false) or replaced, or a change set was carried out; the entry's version is the
+    /// change's.
     Added {
-        /// Whether there was a value before.
+        /// Whether there was a value before, of a change set under any of its keys.
         existed: bool,
     },
     /// The key was deleted, or was not there (`existed` false) and nothing changed.
