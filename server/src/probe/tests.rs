@@ -4,6 +4,7 @@ use clap::Parser;
 use heirloom_proto::StoreId;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
+use tokio::net::unix::pipe;
 
 use super::*;
 use crate::settings::ServeFlags;
@@ -88,27 +89,58 @@ async fn the_fencing_command_proves_death_by_its_success_alone() {
     assert!(!world.is_dead(RunId(8)).await);
 }
 
+/// A world whose command notes each time that it is run, says that it has begun, and goes on when the gate is open.
+struct Gated {
+    world: World,
+    folder: tempfile::TempDir,
+    begun: pipe::Receiver,
+}
+
+fn gated() -> Gated {
+    let folder = tempfile::tempdir().expect("a folder");
+    let begun = pipe_at(&folder.path().join("begun"));
+    let command = format!(
+        "echo x >> {0}/runs; echo x > {0}/begun; while ! test -e {0}/gate; do sleep 0.01; done",
+        folder.path().display()
+    );
+    Gated { world: world(&["--fence-command", &command]), folder, begun }
+}
+
+impl Gated {
+    async fn begins(&mut self) {
+        self.begun.read_exact(&mut [0; 2]).await.expect("the command says so");
+    }
+
+    fn open(&self) {
+        std::fs::write(self.folder.path().join("gate"), "").expect("opens the gate");
+    }
+}
+
+/// A pipe with a name, for processes to write to.
+fn pipe_at(path: &std::path::Path) -> pipe::Receiver {
+    rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RWXU).expect("a pipe");
+    pipe::OpenOptions::new().open_receiver(path).expect("a pipe")
+}
+
+/// How often a command was run that notes it in this folder.
+fn runs(folder: &tempfile::TempDir) -> usize {
+    std::fs::read_to_string(folder.path().join("runs")).unwrap_or_default().lines().count()
+}
+
 #[tokio::test]
 async fn probes_that_come_while_a_command_runs_are_answered_by_one_more() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let gate = folder.path().join("gate");
-    let command = format!("echo x >> {0}/runs; while ! test -e {0}/gate; do sleep 0.01; done", folder.path().display());
-    let mut world = world(&["--fence-command", &command]);
-    world.prober.probe(PEER.server, PEER.run, 1, true);
-    while !folder.path().join("runs").exists() {
-        tokio::task::yield_now().await;
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    world.prober.probe(PEER.server, PEER.run, 2, true);
+    let mut gated = gated();
+    gated.world.prober.probe(PEER.server, PEER.run, 1, true);
+    gated.begins().await;
+    gated.world.prober.probe(PEER.server, PEER.run, 2, true);
     // The tasks run in the order of their beginning, so that the third meets the second waiting.
     tokio::task::yield_now().await;
-    world.prober.probe(PEER.server, PEER.run, 3, true);
-    assert_eq!(world.answer().await, (2, false), "replaced before it began");
-    std::fs::write(gate, "").expect("opens the gate");
-    assert_eq!(world.answer().await, (1, true));
-    assert_eq!(world.answer().await, (3, true));
-    let runs = std::fs::read_to_string(folder.path().join("runs")).expect("was written");
-    assert_eq!(runs.lines().count(), 2);
+    gated.world.prober.probe(PEER.server, PEER.run, 3, true);
+    assert_eq!(gated.world.answer().await, (2, false), "replaced before it began");
+    gated.open();
+    assert_eq!(gated.world.answer().await, (1, true));
+    assert_eq!(gated.world.answer().await, (3, true));
+    assert_eq!(runs(&gated.folder), 2);
 }
 
 /// A world whose command notes each time that it is run, and exits so.
@@ -125,7 +157,7 @@ fn counting(exit: u8) -> Counting {
 
 impl Counting {
     fn runs(&self) -> usize {
-        std::fs::read_to_string(self.folder.path().join("runs")).unwrap_or_default().lines().count()
+        runs(&self.folder)
     }
 }
 
@@ -149,21 +181,16 @@ async fn a_run_to_which_a_stream_stands_is_not_fenced() {
 
 #[tokio::test]
 async fn a_probe_that_waits_for_a_command_is_checked_again_before_it_runs_another() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let command = format!("echo x >> {0}/runs; while ! test -e {0}/gate; do sleep 0.01; done", folder.path().display());
-    let mut world = world(&["--fence-command", &command]);
-    world.prober.probe(PEER.server, PEER.run, 1, true);
-    while !folder.path().join("runs").exists() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    world.prober.probe(PEER.server, PEER.run, 2, true);
+    let mut gated = gated();
+    gated.world.prober.probe(PEER.server, PEER.run, 1, true);
+    gated.begins().await;
+    gated.world.prober.probe(PEER.server, PEER.run, 2, true);
     tokio::task::yield_now().await;
-    world.prober.streams_stand(PEER.server, [PEER.run].into());
-    std::fs::write(folder.path().join("gate"), "").expect("opens the gate");
-    assert_eq!(world.answer().await, (1, true));
-    assert_eq!(world.answer().await, (2, false));
-    let runs = std::fs::read_to_string(folder.path().join("runs")).expect("was written");
-    assert_eq!(runs.lines().count(), 1);
+    gated.world.prober.streams_stand(PEER.server, [PEER.run].into());
+    gated.open();
+    assert_eq!(gated.world.answer().await, (1, true));
+    assert_eq!(gated.world.answer().await, (2, false));
+    assert_eq!(runs(&gated.folder), 1);
 }
 
 #[tokio::test]
@@ -206,8 +233,7 @@ fn the_pause_doubles_up_to_half_a_minute_and_ends_with_a_success() {
 async fn a_command_that_takes_too_long_is_ended_with_all_that_it_started() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("pipe");
-    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).expect("a pipe");
-    let mut pipe = tokio::net::unix::pipe::OpenOptions::new().open_receiver(&path).expect("a pipe");
+    let mut pipe = pipe_at(&path);
     let command = format!("exec 3> {}; echo begun >&3; (sleep 60) & wait", path.display());
     assert!(!fence(&command, "", PEER.server, PEER.run, Duration::from_millis(500)).await);
     // The pipe ends when the last process that holds it has ended.
