@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use heirloom_proto::{Epoch, ServerId, Version, WallTime};
+use heirloom_session::Freshness;
 
 /// A change that is committed: no crash that the cluster survives undoes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -104,19 +105,7 @@ pub struct Looked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct ReadOptions {
     /// How fresh the answer must be.
-    pub consistency: Consistency,
+    pub consistency: Freshness,
     /// The only server that is to be asked; `None` for any, near ones first. It asks the primary where it must.
     pub from: Option<ServerId>,
-}
-
-/// How fresh a read must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub enum Consistency {
-    /// At least as new as every change that was answered, to whomever, before the read was asked for.
-    #[default]
-    Linearizable,
-    /// At least as new as all that this client (with its clones) has seen or changed before, at any server.
-    Causal,
-    /// What is committed as far as the server asked knows, at once; [`Looked::age`] says how old it may be.
-    Stale,
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use heirloom_proto::{Response, limits};
-use heirloom_session::{Answer, CallId, Freshness, Operation, Reason};
+use heirloom_session::{Answer, CallId, Operation, Reason};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::answer::{Consistency, Entry, Looked, ReadOptions};
+use crate::answer::{Entry, Looked, ReadOptions};
 use crate::driver::{Ask, Driver};
 use crate::error::{BadInput, Error, NotApplied, Report, Unknown};
 use heirloom_proto::Address;
@@ -116,13 +116,11 @@ impl Client {
     pub async fn read_with(&self, key: impl AsRef<[u8]>, options: ReadOptions) -> Result<Option<Entry>, Error> {
         let key = checked(key.as_ref())?;
         let asked = Asked { verb: "read", key: key.clone(), is_change: false };
-        let freshness = match options.consistency {
-            Consistency::Linearizable => Freshness::Linearizable,
-            Consistency::Causal => Freshness::Causal,
-            Consistency::Stale => Freshness::Stale,
-        };
-        let operation = Operation::Read { key, freshness, from: options.from };
-        let Answer { response, server } = self.call(&asked, operation).await?;
+        let operation = Operation::Read { key, freshness: options.consistency, from: options.from };
+        let Answer { response, server } = self.call(&asked, operation).await.map_err(|error| match options.from {
+            Some(server) => error.about(&format!(" from server {server}")),
+            None => error,
+        })?;
         match response {
             Response::Found { value, version, changed_at, seen } => Ok(Some(Entry {
                 value,

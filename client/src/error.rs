@@ -113,6 +113,17 @@ impl From<BadInput> for Error {
     }
 }
 
+impl Error {
+    /// The same, with a word more of what was asked.
+    pub(crate) fn about(mut self, more: &str) -> Self {
+        match &mut self {
+            Self::NotApplied(NotApplied(report)) | Self::Unknown(Unknown(report)) => report.asked.push_str(more),
+            Self::BadInput(_) => {}
+        }
+        self
+    }
+}
+
 impl fmt::Display for Error {
     /// One line; with `{:#}` one line for each server.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

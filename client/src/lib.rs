@@ -41,9 +41,9 @@ mod driver;
 mod error;
 mod transport;
 
-pub use answer::{Appended, Changed, Conditional, Consistency, Entry, Looked, NotMet, ReadOptions};
+pub use answer::{Appended, Changed, Conditional, Entry, Looked, NotMet, ReadOptions};
 pub use changes::ChangeSet;
 pub use client::{Builder, Client, TIMEOUT_DEFAULT};
 pub use error::{BadInput, Error, NotApplied, Report, ServerReport, Unknown};
 pub use heirloom_proto::{Address, BadAddress, Epoch, ServerId, Version, WallTime};
-pub use heirloom_session::{Heard, Reason};
+pub use heirloom_session::{Freshness as Consistency, Heard, Reason};

@@ -137,7 +137,7 @@ async fn commands_without_any_server_end_with_3_and_name_whom_they_asked() {
     }
 }
 
-fn json(output: &std::process::Output) -> serde_json::Value {
+pub(crate) fn json(output: &std::process::Output) -> serde_json::Value {
     let text = stdout(output);
     assert_eq!(text.lines().count(), 1, "{output:?}");
     serde_json::from_str(&text).expect("an object")

@@ -10,5 +10,6 @@ mod failing_commands;
 mod failover;
 #[cfg(feature = "mutants")]
 mod planted;
+mod reads;
 mod returning;
 mod two_servers;

@@ -19,10 +19,10 @@
 //! 1. The first change opens a session with the servers ([`Request::OpenSession`]); each change is then given the next
 //!    sequence, at most [`limits::SESSION_ANSWERS_MAX`] away from the lowest unanswered one. Reads need none.
 //! 2. A read is sent to any server that may answer it by itself, near ones first; where it can't, or does not within
-//!    [`OVERDUE`], the read takes the way of everything else. That is: while the primary is known, everything is sent there. While it is not, the oldest call alone is sent as a *scout*
-//!    from server to server: hints first, then by id; the others wait for what it finds. A scout that is not answered
-//!    in [`OVERDUE`] is sent to the next server too, under the same id; where the primary is gone, the server asked is
-//!    nudged first.
+//!    [`OVERDUE`], the read takes the way of everything else. While the primary is known, everything is sent there. While
+//!    it is not, the oldest call alone is sent as a *scout* from server to server: hints first, then by id; the others
+//!    wait for what it finds, but for reads, which any server may yet answer. A scout that is not answered in [`OVERDUE`]
+//!    is sent to the next server too, under the same id; where the primary is gone, the server asked is nudged first.
 //! 3. An answer ends the call. A refusal that another server may not give, a broken connection and an outcome that the
 //!    server does not know lead to another attempt **with the same id**, until the call's deadline.
 //! 4. At the deadline the outcome is [`NotApplied`] where no attempt was ever sent or all were definitely refused, and

@@ -44,12 +44,12 @@ pub enum Operation {
 /// How fresh a read must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Freshness {
-    /// It sees every change that was answered before it was asked.
+    /// At least as new as every change that was answered, to whomever, before the read was asked for.
     #[default]
     Linearizable,
-    /// It sees all that this session has seen or changed before, and whatever that depended on.
+    /// At least as new as all that this client has seen or changed before, at any server.
     Causal,
-    /// What is committed as far as the server asked knows.
+    /// What is committed as far as the server asked knows, at once; the answer says how old it may be.
     Stale,
 }
 

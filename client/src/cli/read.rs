@@ -4,12 +4,13 @@ use std::ffi::OsString;
 
 use clap::{Args, ValueEnum};
 use heirloom_proto::ServerId;
+use heirloom_session::Freshness;
 use serde::Serialize;
 
 use super::failure::Failure;
 use super::options::{Format, Options};
 use super::{change, output, text};
-use crate::answer::{Consistency, Entry, ReadOptions};
+use crate::answer::{Entry, ReadOptions};
 
 /// Prints the value of a key.
 #[derive(Args, Debug)]
@@ -19,8 +20,8 @@ pub struct Read {
     /// What to print, with exit code 0, where the key has no value.
     #[arg(long, value_name = "VALUE", allow_hyphen_values = true)]
     default: Option<OsString>,
-    /// How fresh: `linearizable` sees every change answered before; `causal` no less than this client has seen; `stale`
-    /// what the server asked knows, at once.
+    /// How fresh: `linearizable` sees every change answered before; `stale` what the server asked knows, at once; `causal`
+    /// no less than its client has seen, which of a command alone is nothing yet.
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     consistency: Mode,
     /// Ask this server alone, by id; it asks the primary where it can't answer by itself. Any near one otherwise.
@@ -51,9 +52,9 @@ impl Read {
             ))),
         };
         let consistency = match self.consistency {
-            Mode::Linearizable => Consistency::Linearizable,
-            Mode::Causal => Consistency::Causal,
-            Mode::Stale => Consistency::Stale,
+            Mode::Linearizable => Freshness::Linearizable,
+            Mode::Causal => Freshness::Causal,
+            Mode::Stale => Freshness::Stale,
         };
         let how = ReadOptions { consistency, from: self.from.map(ServerId) };
         self.options.ask(async |client| client.read_with(&key, how).await, tell).await
