@@ -116,24 +116,35 @@ impl Primary {
         // Epoch and index name one entry, and so one session; the run in the epoch makes it a number nobody guesses.
         let nonce = self.view.epoch.run.0 ^ self.view.epoch.round.rotate_left(32) ^ opened_at.0;
         let session = SessionId { opened_at, nonce };
-        let mut effects: Vec<Effect> = self.sessions_to_remove(at).into_iter().map(Effect::RemoveSession).collect();
+        let mut effects = self.sessions_to_remove(at, SESSIONS_MAX - 1);
         effects.push(Effect::OpenSession(session));
         self.append(at, effects, None, Answer::SessionOpened(session))
     }
 
-    /// Sessions idle for too long, and where the table would be full all the same the one idle longest. Sessions with a
-    /// request or a change of their own in flight are left alone.
-    fn sessions_to_remove(&self, at: WallTime) -> Vec<SessionId> {
+    /// Removes sessions that are idle for too long by an entry of its own, some at a time.
+    pub fn remove_idle_sessions(&mut self, at: WallTime) {
+        if !self.serves() || self.hand_over.is_some() {
+            return;
+        }
+        let effects = self.sessions_to_remove(at, SESSIONS_MAX);
+        if !effects.is_empty() {
+            self.append(at, effects, None, Answer::Nothing);
+        }
+    }
+
+    /// Sessions idle for too long, and while there would be more than `open_max` all the same those idle longest. Sessions
+    /// with a request or a change of their own in flight are left alone.
+    fn sessions_to_remove(&self, at: WallTime, open_max: usize) -> Vec<Effect> {
         let open = self.overlay.sessions_open(&self.replica);
         let mut removed = Vec::new();
         for (session, used_at) in self.replica.sessions().by_idleness() {
             let too_long = at.0.saturating_sub(used_at.0) > SESSION_IDLE_MS_MAX;
-            let full = open - removed.len() >= SESSIONS_MAX;
+            let full = open - removed.len() > open_max;
             if !(full || too_long && removed.len() < SESSIONS_REMOVED_AT_ONCE) {
                 break;
             }
             if self.overlay.session(session).is_none() && !self.overlay.session_is_busy(session) {
-                removed.push(session);
+                removed.push(Effect::RemoveSession(session));
             }
         }
         removed

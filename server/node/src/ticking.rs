@@ -40,7 +40,11 @@ impl Node {
         self.found_alone(now, out);
         self.ask_silent(now, out);
         self.consider(now, out);
-        self.lead(now, |primary, setting| primary.repeat_question(setting, out));
+        let wall = self.wall;
+        self.lead(now, |primary, setting| {
+            primary.repeat_question(setting, out);
+            primary.remove_idle_sessions(wall);
+        });
     }
 
     /// What may have become due with time.

@@ -6,6 +6,7 @@ mod small_world;
 use std::time::Duration;
 
 use heirloom_proto::event::{Cause, Note};
+use heirloom_proto::limits::SESSION_IDLE_MS_MAX;
 use heirloom_proto::status::RoleName;
 use heirloom_proto::{Constants, Message, Refusal, Request, RequestId, Response, VoterKind};
 use small_world::{SUSPICION, World, add, delete, id, read};
@@ -163,6 +164,26 @@ fn a_request_of_a_closed_session_is_refused_as_expired() {
     let name = RequestId { session, sequence: 1, lowest_unanswered: 1 };
     assert_eq!(world.request(add(Some(name), "k", "v")), Err(Refusal::SessionExpired));
     assert_eq!(world.read("k"), None);
+}
+
+#[test]
+fn a_session_that_is_idle_for_an_hour_is_removed_everywhere_though_nobody_opens_another() {
+    let mut world = World::started(3, 0);
+    let (idle, used) = (world.open_session(), world.open_session());
+    let name = |session, sequence| Some(RequestId { session, sequence, lowest_unanswered: 1 });
+    world.request(add(name(idle, 1), "k", "v")).expect("added");
+    world.calendar_ahead_ms += SESSION_IDLE_MS_MAX - 1_000;
+    world.request(add(name(used, 1), "k", "w")).expect("added");
+    world.run_for(Duration::from_millis(200));
+    assert!(world.sessions().iter().all(|sessions| *sessions == 2), "{}", world.describe());
+    world.calendar_ahead_ms += 2_000;
+    // The calendar is learnt from requests alone.
+    assert_eq!(world.read("k").as_deref(), Some("w"));
+    world.run_until("it is removed", |world| world.sessions().iter().all(|sessions| *sessions == 1));
+    assert_eq!(world.request(add(name(idle, 1), "k", "v")), Err(Refusal::SessionExpired), "nor is it carried out again");
+    world.request(add(name(used, 2), "k", "x")).expect("added");
+    world.run_for(Duration::from_millis(100));
+    world.assert_equal();
 }
 
 #[test]

@@ -45,7 +45,8 @@ pub fn register(register: Option<&Register>) -> String {
 fn entries(entries: &[Sealed]) -> String {
     let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return "nothing".to_owned() };
     let of = match last.entry().answer {
-        Answer::Nothing => "marker",
+        Answer::Nothing if last.entry().effects.is_empty() => "marker",
+        Answer::Nothing => "removal of idle sessions",
         Answer::Added { .. } => "add",
         Answer::Deleted { .. } => "delete",
         Answer::Appended { .. } => "append",

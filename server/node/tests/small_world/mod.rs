@@ -23,6 +23,8 @@ pub const SUSPICION: Duration = Duration::from_millis(400);
 
 pub struct World {
     pub now: Time,
+    /// How far the calendar is ahead of the clock. **Units:** milliseconds.
+    pub calendar_ahead_ms: u64,
     pub constants: Constants,
     nodes: BTreeMap<ServerId, Node>,
     disks: BTreeMap<ServerId, Durable>,
@@ -65,6 +67,7 @@ impl World {
     pub fn with(constants: Constants) -> Self {
         Self {
             now: Time(1_000_000_000),
+            calendar_ahead_ms: 0,
             laws: Some(Laws::new(constants.min_copies)),
             asked: BTreeMap::new(),
             slow_log: delays::SlowLog::default(),
@@ -223,6 +226,11 @@ impl World {
 
     pub fn status(&self, server: ServerId) -> Status {
         self.nodes[&server].status(self.now)
+    }
+
+    /// How many sessions are open at each server.
+    pub fn sessions(&self) -> Vec<u64> {
+        self.nodes.keys().map(|server| self.status(*server).sessions).collect()
     }
 
     pub fn role(&self, server: ServerId) -> RoleName {
@@ -442,7 +450,7 @@ impl World {
     pub fn enqueue(&mut self, server: ServerId, request: Request) -> Token {
         let token = Token(self.number());
         self.asked.insert(token, (Asker::Client, request.clone()));
-        let at = WallTime(self.now.0 / 1_000_000);
+        let at = WallTime(self.now.0 / 1_000_000 + self.calendar_ahead_ms);
         self.queue.push_back((server, Event::Requested { token, request, at }));
         token
     }
