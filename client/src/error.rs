@@ -186,7 +186,7 @@ impl Report {
         f.write_str(if f.alternate() { "\n" } else { "; " })?;
         match (unknown, &self.reason) {
             (_, None) => f.write_str("connect again"),
-            (true, Some(_)) => f.write_str("read the key to see whether it was; see the servers with heirloom status"),
+            (true, Some(_)) => f.write_str("read what it changes to see whether it was; see the servers with heirloom status"),
             (false, Some(_)) => f.write_str("try again; if it lasts, see the servers with heirloom status"),
         }
     }
@@ -254,7 +254,7 @@ mod tests {
         let error = Error::Unknown(Unknown(report(Heard::NoAnswer)));
         let text = error.to_string();
         assert!(text.contains("may or may not be applied") && !text.contains("not applied:"), "{text}");
-        assert!(text.contains("read the key"), "{text}");
+        assert!(text.contains("read what it changes"), "{text}");
         assert_eq!(format!("{error:#}").lines().count(), 3);
     }
 

@@ -130,7 +130,7 @@ pub fn sentence(refusal: &Refusal, primary_address: Option<&str>) -> String {
             None => format!("server {server} is the primary: ask there"),
         },
         Refusal::OutcomeUnknown => "the change was under way when the server lost its place, so it may or may not be \
-            applied: ask again with the same request id, or read the key"
+            applied: ask again with the same request id, or read what it changes"
             .to_owned(),
         Refusal::SessionExpired => {
             "the session was closed or idle for too long: open another; an unanswered change of \
