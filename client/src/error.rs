@@ -186,7 +186,9 @@ impl Report {
         f.write_str(if f.alternate() { "\n" } else { "; " })?;
         match (unknown, &self.reason) {
             (_, None) => f.write_str("connect again"),
-            (true, Some(_)) => f.write_str("read what it changes to see whether it was; see the servers with heirloom status"),
+            (true, Some(_)) => {
+                f.write_str("read what it changes to see whether it was; see the servers with heirloom status")
+            }
             (false, Some(_)) => f.write_str("try again; if it lasts, see the servers with heirloom status"),
         }
     }

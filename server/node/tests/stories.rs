@@ -180,7 +180,11 @@ fn a_session_that_is_idle_for_an_hour_is_removed_everywhere_though_nobody_opens_
     // The calendar is learnt from requests alone.
     assert_eq!(world.read("k").as_deref(), Some("w"));
     world.run_until("it is removed", |world| world.sessions().iter().all(|sessions| *sessions == 1));
-    assert_eq!(world.request(add(name(idle, 1), "k", "v")), Err(Refusal::SessionExpired), "nor is it carried out again");
+    assert_eq!(
+        world.request(add(name(idle, 1), "k", "v")),
+        Err(Refusal::SessionExpired),
+        "nor is it carried out again"
+    );
     world.request(add(name(used, 2), "k", "x")).expect("added");
     world.run_for(Duration::from_millis(100));
     world.assert_equal();
