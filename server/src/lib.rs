@@ -29,6 +29,7 @@ mod serve;
 pub mod settings;
 pub mod storage;
 
+pub use clock::Rate;
 pub use failure::Failure;
 pub use listen::listen;
 pub use serve::run;

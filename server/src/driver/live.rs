@@ -89,7 +89,7 @@ impl Driver {
         });
         tracing::info!(store = %me.store, run = %me.run, entries = durable.log.len(), "server {} begins a run", me.server);
         let records = Records::start(store, inputs_in, inputs);
-        let (node, first) = Node::recover(self.settings.node.clone(), birth, durable, clock::now());
+        let (node, first) = Node::recover(self.settings.node.clone(), birth, durable, clock::now(self.settings.clock));
         self.prober.begin(life.inputs.clone());
         self.life.send_replace(Some(life.clone()));
         let mut dialling = JoinSet::new();
@@ -97,6 +97,7 @@ impl Driver {
             dialling.spawn(dial(life.clone(), server));
         }
 
+        let waits_since = clock::now(self.settings.clock);
         let mut living = Living {
             driver: self,
             node,
@@ -106,7 +107,7 @@ impl Driver {
             identities: Vec::new(),
             halted: None,
             place_changed: true,
-            waits_since: clock::now(),
+            waits_since,
             told: Told::default(),
         };
         living.perform(first);
@@ -147,7 +148,7 @@ impl Living<'_> {
             }
             let due = self.due();
             if self.planted().has(Mutant::ClockReadEarly) {
-                self.waits_since = clock::now();
+                self.waits_since = self.clock();
             }
             // Peers and disk come before clients, so that a flood of requests does not make the primary look dead.
             tokio::select! {
@@ -177,7 +178,7 @@ impl Living<'_> {
                 self.take(input);
             }
             // Looked at after every batch, and not only when nothing waits: heartbeats are not to starve.
-            if self.node.next_deadline().is_some_and(|deadline| deadline <= clock::now()) {
+            if self.node.next_deadline().is_some_and(|deadline| deadline <= self.clock()) {
                 self.step(Event::Deadline);
             }
             for ask in asks.drain(..) {
@@ -191,7 +192,8 @@ impl Living<'_> {
     fn due(&self) -> Option<Duration> {
         let deadline = self.node.next_deadline()?;
         // A deadline that has passed already gets one turn of the timer, not a busy loop.
-        Some(deadline.since(clock::now()).max(Duration::from_micros(50)))
+        let span = self.driver.settings.clock.on_the_machine(deadline.since(self.clock()));
+        Some(span.max(Duration::from_micros(50)))
     }
 
     fn take(&mut self, input: Input) {
@@ -251,7 +253,7 @@ impl Living<'_> {
                 }
             }
             Ask::Report(slot) => {
-                let _ = slot.send(self.report(clock::now()));
+                let _ = slot.send(self.report(self.clock()));
             }
             Ask::Nudge => self.step(Event::Nudged),
         }
@@ -285,7 +287,11 @@ impl Living<'_> {
     }
 
     fn now(&self) -> Time {
-        if self.planted().has(Mutant::ClockReadEarly) { self.waits_since } else { clock::now() }
+        if self.planted().has(Mutant::ClockReadEarly) { self.waits_since } else { self.clock() }
+    }
+
+    fn clock(&self) -> Time {
+        clock::now(self.driver.settings.clock)
     }
 
     fn planted(&self) -> Planted {
@@ -371,7 +377,7 @@ impl Living<'_> {
     }
 
     fn publish(&mut self) {
-        let report = self.report(clock::now());
+        let report = self.report(self.clock());
         let place = Place::of(&report.status);
         self.driver.last_report = Some(report);
         self.driver.place.send_if_modified(|old| {

@@ -10,6 +10,7 @@ use heirloom_proto::time::Drift;
 use heirloom_proto::{Address, ClusterEntry, Constants, NodeConfig, QuorumRule, ServerId, VoterKind};
 
 use super::{Settings, units};
+use crate::clock::Rate;
 use crate::mutants::Planted;
 
 /// Runs one server. With no options: a cluster of one on 127.0.0.1:7400 with ./heirloom-data.
@@ -139,6 +140,7 @@ impl ServeFlags {
             trust_connection_refused: self.trust_connection_refused,
             insecure: self.insecure,
             planted: Planted::NONE,
+            clock: Rate::TRUE,
         })
     }
 }

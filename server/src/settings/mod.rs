@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use heirloom_proto::{Address, NodeConfig, ServerId};
 
+use crate::clock::Rate;
 use crate::mutants::Planted;
 
 pub use address::resolve;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub insecure: bool,
     /// The bug that a test has planted in it.
     pub planted: Planted,
+    /// How fast its clock goes; as the machine's, unless a test says otherwise.
+    pub clock: Rate,
 }
 
 impl Settings {
