@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heirloom_histories::{
-    Answer, Executable, Fault, FaultSet, Network, Options, Record, Report, Shape, judge, read_lines, run,
+    Answer, Demands, Executable, Fault, FaultSet, Mode, Network, Options, Record, Report, Shape, Told, judge,
+    read_lines, run,
 };
 
 fn options(faults: &[Fault], time: Duration, folder: &Path) -> Options {
@@ -17,14 +18,16 @@ fn options(faults: &[Fault], time: Duration, folder: &Path) -> Options {
         shape: Shape { data: 3, witnesses: 0 },
         network: Arc::new(Network::loopback(3)),
         executable: Executable::Shipped(env!("CARGO_BIN_EXE_heirloom").into()),
+        told: Told::default(),
         seed: 20_261,
         time,
         faults: FaultSet::These(faults.to_vec()),
         workers: 8,
         commands: 1,
+        appenders: 8,
         keys: 24,
         rate: 400,
-        failovers_min: 2,
+        demands: Demands::All { failovers_min: 2 },
         out: Some(folder.join("history.jsonl")),
         folder: Some(folder.to_owned()),
         quiet: true,
@@ -44,7 +47,10 @@ fn logs(folder: &Path) -> String {
 /// A read in this history that could be answered with an older value that had certainly been replaced.
 fn stale(history: &[Record]) -> Option<(usize, Answer)> {
     history.iter().enumerate().rev().find_map(|(place, read)| {
-        let Some(Answer::Found { value: current, version: Some(at) }) = &read.result else { return None };
+        let Some(Answer::Found { value: current, version: Some(at), .. }) = &read.result else { return None };
+        if read.mode != Mode::Linearizable {
+            return None;
+        }
         let replaced = history.iter().any(|add| {
             add.key == read.key
                 && add.value.as_ref() == Some(current)

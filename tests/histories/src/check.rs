@@ -1,19 +1,37 @@
 //! The judgement over a history: can the clients have been told this by one dictionary?
 //!
-//! Two laws. *Linearizable*: every key by itself, by the checker of the simulator. *Versions*: every change has its own
-//! version, in the order of real time over all keys, a value has one version only, and a version that nobody was told of
-//! belongs to some change of unknown outcome: so a change that was applied twice is found although nobody read it.
-//! Causal reads will get a law of their own here.
+//! *Linearizable*: every key by itself, by the checker of the simulator. *Versions*: every change has its own version, in
+//! the order of real time over all keys, a value has one version only, and a version that nobody was told of belongs to
+//! some change of unknown outcome: so a change that was applied twice is found although nobody read it. *Reads*, in
+//! `weak.rs`: causal ones never go back, and what is found is what was there. *Appends*, in `appends.rs`: no gap, no repeat.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::time::Duration;
 
-use crate::record::{Answer, Op, Record};
-use crate::shrink;
+use crate::record::{Answer, Mode, Op, Record};
+use crate::{appends, shrink, weak};
+
+/// What of a history may not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Law {
+    /// Every key by itself is linearizable. The only one that rests on clocks.
+    Linearizable,
+    /// Versions count the changes.
+    Versions,
+    /// Causal reads never go back, and reads find what was there.
+    Reads,
+    /// Numbers of appends have no gap and no repeat.
+    Appends,
+    /// The history can be judged at all.
+    Judged,
+}
 
 /// A law that does not hold, with the part of the history that shows it.
 #[derive(Clone, Debug)]
 pub struct Violation {
+    /// Which law.
+    pub law: Law,
     /// What is wrong, as a sentence.
     pub what: String,
     /// The operations that can't be explained together.
@@ -50,6 +68,10 @@ pub struct Judged {
 
 /// How many violations are shown: one fault breaks many keys and versions, and the first pieces tell as much as all.
 const SHOWN_MAX: usize = 8;
+/// For so long the smallest piece that shows a violation is looked for: the first one, and each further one, which most
+/// often tells the same. The verdict does not depend on it.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE_LATER: Duration = Duration::from_millis(500);
 /// How many operations of a piece are shown.
 const RECORDS_SHOWN_MAX: usize = 40;
 
@@ -67,8 +89,11 @@ impl fmt::Display for Judged {
 
 /// Judges a history. `version` is the dictionary's own at the end, where it is known.
 pub fn judge(history: &[Record], version: Option<u64>) -> Judged {
+    let mut violations = appends::law(history);
+    let history = &appends::as_adds(history)[..];
     let mut keys: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
-    for record in history.iter().filter(|record| record.result != Some(Answer::NotApplied)) {
+    let counts = |record: &&Record| record.result != Some(Answer::NotApplied) && record.mode == Mode::Linearizable;
+    for record in history.iter().filter(counts) {
         keys.entry(&record.key).or_default().push(record);
     }
     let mut judged = Judged {
@@ -77,14 +102,18 @@ pub fn judge(history: &[Record], version: Option<u64>) -> Judged {
         operations_of_a_key_max: keys.values().map(Vec::len).max().unwrap_or(0),
         violations: Vec::new(),
     };
+    let mut patience = PATIENCE;
     for (key, records) in &keys {
         if let Some(violation) = unique_values(records) {
-            judged.violations.push(violation);
-        } else if let Some(violation) = shrink::first_conflict(key, records) {
-            judged.violations.push(violation);
+            violations.push(violation);
+        } else if let Some(violation) = shrink::first_conflict(key, records, patience) {
+            violations.push(violation);
+            patience = PATIENCE_LATER;
         }
     }
-    versions(history, version, &mut judged.violations);
+    let claims = versions(history, version, &mut violations);
+    violations.extend(weak::law(history, &claims));
+    judged.violations = violations;
     judged
 }
 
@@ -95,7 +124,7 @@ fn unique_values(records: &[&Record]) -> Option<Violation> {
         let Some(value) = &record.value else { continue };
         if let Some(before) = seen.insert(value, record) {
             let what = format!("can't be judged: {value:?} is added to {:?} twice", record.key);
-            return Some(Violation { what, piece: vec![before.clone(), (*record).clone()] });
+            return Some(Violation { law: Law::Judged, what, piece: vec![before.clone(), (*record).clone()] });
         }
     }
     None
@@ -103,28 +132,29 @@ fn unique_values(records: &[&Record]) -> Option<Violation> {
 
 /// Who says that a version is what.
 #[derive(Clone, Copy)]
-struct Claim<'a> {
-    key: &'a str,
+pub(crate) struct Claim<'a> {
+    pub key: &'a str,
     /// None for a delete.
-    value: Option<&'a str>,
-    by: &'a Record,
+    pub value: Option<&'a str>,
+    pub by: &'a Record,
 }
 
 fn claim(record: &Record) -> Option<(u64, Claim<'_>)> {
     let (version, value) = match &record.result {
-        Some(Answer::Found { value, version: Some(version) }) => (*version, Some(value.as_str())),
-        Some(Answer::Changed { .. }) => (record.changed_at()?, record.value.as_deref()),
+        Some(Answer::Found { value, version: Some(version), .. }) => (*version, Some(value.as_str())),
+        Some(Answer::Changed { .. } | Answer::Appended { .. }) => (record.changed_at()?, record.value.as_deref()),
         Some(Answer::Found { version: None, .. } | Answer::Absent | Answer::NotApplied) | None => return None,
     };
     Some((version, Claim { key: &record.key, value, by: record }))
 }
 
-fn versions(history: &[Record], last: Option<u64>, violations: &mut Vec<Violation>) {
+/// Judges the versions; of each, whose change it is.
+fn versions<'a>(history: &'a [Record], last: Option<u64>, violations: &mut Vec<Violation>) -> BTreeMap<u64, Claim<'a>> {
     let mut by_version: BTreeMap<u64, Claim<'_>> = BTreeMap::new();
     let mut by_value: HashMap<(&str, &str), (u64, &Record)> = HashMap::new();
     let mut changes: HashMap<u64, &Record> = HashMap::new();
     let mut wrong = |what: String, piece: Vec<&Record>| {
-        violations.push(Violation { what, piece: piece.into_iter().cloned().collect() });
+        violations.push(Violation { law: Law::Versions, what, piece: piece.into_iter().cloned().collect() });
     };
     for record in history {
         let Some((version, claim)) = claim(record) else { continue };
@@ -152,13 +182,21 @@ fn versions(history: &[Record], last: Option<u64>, violations: &mut Vec<Violatio
         history.iter().filter(|record| record.is_unknown_change() && !settled(record)).collect();
     let known: BTreeSet<u64> = by_version.keys().copied().collect();
     unaccounted(history, &known, &unknown, last, &mut wrong);
+    by_version
 }
 
 /// What was answered before another change was asked for has the lower version.
 fn in_real_time<'a>(history: &'a [Record], wrong: &mut impl FnMut(String, Vec<&'a Record>)) {
     let told = |record: &'a Record| match record.result {
         Some(Answer::Changed { version: Some(version), .. }) => Some((record, version, record.end_ns?)),
-        Some(Answer::Changed { version: None, .. } | Answer::Found { .. } | Answer::Absent | Answer::NotApplied)
+        // Appends are adds here.
+        Some(
+            Answer::Changed { version: None, .. }
+            | Answer::Appended { .. }
+            | Answer::Found { .. }
+            | Answer::Absent
+            | Answer::NotApplied,
+        )
         | None => None,
     };
     let mut by_start: Vec<_> = history.iter().filter_map(told).collect();
@@ -195,8 +233,11 @@ fn unaccounted<'a>(
 ) {
     // Versions that somebody was told, with the time by which all lower ones had been asked for.
     let told = |record: &'a Record| match record.result {
-        Some(Answer::Changed { version, .. } | Answer::Found { version, .. }) => {
+        Some(Answer::Changed { version, .. } | Answer::Appended { version, .. }) => {
             Some((version?, record.end_ns?, record))
+        }
+        Some(Answer::Found { version, looked, .. }) => {
+            Some((looked.map(|looked| looked.seen).max(version)?, record.end_ns?, record))
         }
         Some(Answer::Absent | Answer::NotApplied) | None => None,
     };

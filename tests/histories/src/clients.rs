@@ -1,17 +1,17 @@
 //! The clients: workers that call one operation after the other and write down what they were told, no more and no less.
 
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use heirloom::{Client, Error};
+use heirloom::{Client, ServerId};
 use heirloom_laws::random::Random;
 
+use crate::ask::{Door, Wish};
 use crate::hosts::{Network, Place};
-use crate::record::{Answer, Op, Record};
+use crate::record::{Mode, Op, Record};
 
 /// Keys are used for so long, then others: what is checked at once stays small.
 const GENERATION: Duration = Duration::from_secs(30);
@@ -19,6 +19,12 @@ const GENERATION: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(20);
 /// The pause of a worker that uses the command line, beside the start of a process.
 const COMMAND_PAUSE_MS: u64 = 300;
+/// The pause of a worker that appends.
+const APPEND_PAUSE_MS: u64 = 150;
+/// How long a read that only one server is asked for waits, at most: that server may be down for long.
+const FROM_ONE_MAX: Duration = Duration::from_secs(1);
+/// Under which prefix all append.
+const PREFIX: &str = "log/";
 
 /// What the clients do.
 #[derive(Clone, Debug)]
@@ -32,6 +38,25 @@ pub(crate) struct Plan {
     pub rate: u64,
     /// The command line, and how many workers use it.
     pub commands: (PathBuf, u64),
+    /// How many workers append, every other one at any server by itself.
+    pub appenders: u64,
+    /// How many servers hold data: a read may ask one of them alone.
+    pub data: usize,
+}
+
+impl Plan {
+    fn all(&self) -> u64 {
+        self.workers + self.commands.1 + self.appenders
+    }
+
+    /// What the worker of this name asks for. The last quarter of those with the library only reads.
+    fn part(&self, name: u64) -> Part {
+        match name {
+            name if name >= self.workers + self.commands.1 => Part::Appends,
+            name if name < self.workers && name >= self.workers - self.workers / 4 => Part::Reads,
+            _ => Part::All,
+        }
+    }
 }
 
 /// What the clients share.
@@ -67,7 +92,7 @@ impl Clients {
         let shared = Arc::new(Shared { begun, stop: AtomicBool::new(false), troubles: Mutex::default() });
         let places: Vec<Place> =
             if network.can_cut() { (0..=network.outside()).rev().collect() } else { vec![network.outside()] };
-        let all = plan.workers + plan.commands.1;
+        let all = plan.all();
         let threads = places.iter().enumerate().map(|(turn, place)| {
             let names: Vec<u64> = (0..all).filter(|name| *name as usize % places.len() == turn).collect();
             let (network, addresses, plan) = (network.clone(), addresses.to_vec(), plan.clone());
@@ -113,7 +138,10 @@ async fn at_one_place(
     let common = Client::connect(addresses).await.expect("addresses that can be read");
     let mut tasks = Vec::new();
     for name in names {
-        let door = if name >= plan.workers {
+        let appends = plan.part(name) == Part::Appends;
+        let door = if appends && name % 2 == 1 {
+            Door::each(addresses)
+        } else if name >= plan.workers && !appends {
             let (network, program) = (network.clone(), plan.commands.0.clone());
             Door::Command { network, place, program, servers: addresses.join(",") }
         } else if name % 2 == 0 {
@@ -124,7 +152,9 @@ async fn at_one_place(
             Door::Library(Client::connect(turned).await.expect("addresses that can be read"))
         };
         let random = Random::new(plan.seed ^ (name + 1).wrapping_mul(0x9e37_79b9));
-        let worker = Worker { name, client: name, calls: 0, door, random, plan: plan.clone(), shared: shared.clone() };
+        let part = plan.part(name);
+        let (plan, shared) = (plan.clone(), shared.clone());
+        let worker = Worker { name, client: name, part, calls: 0, door, random, plan, shared };
         tasks.push(tokio::spawn(worker.work()));
     }
     let mut records = Vec::new();
@@ -137,16 +167,22 @@ async fn at_one_place(
     records
 }
 
-/// How a worker reaches the servers.
-enum Door {
-    Library(Client),
-    Command { network: Arc<Network>, place: Place, program: PathBuf, servers: String },
+/// What a worker asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// Anything.
+    All,
+    /// Reads alone: it goes on where no change is answered, and sees first what is stale.
+    Reads,
+    /// Appends alone.
+    Appends,
 }
 
 struct Worker {
     name: u64,
     /// Its name in the history: a new one after each operation of unknown outcome.
     client: u64,
+    part: Part,
     calls: u64,
     door: Door,
     random: Random,
@@ -160,52 +196,66 @@ impl Worker {
         while !self.shared.stop.load(Ordering::Relaxed) {
             let record = self.operation().await;
             if record.result.is_none() {
-                self.client += self.plan.workers + self.plan.commands.1;
+                self.client += self.plan.all();
             }
             records.push(record);
-            let pause_us = match self.door {
-                Door::Library(_) => self.random.waiting(1_000_000 * self.plan.workers / self.plan.rate.max(1)),
-                Door::Command { .. } => self.random.waiting(COMMAND_PAUSE_MS * 1_000),
+            let pause_us = match (&self.door, self.part) {
+                (_, Part::Appends) => self.random.waiting(APPEND_PAUSE_MS * 1_000),
+                (Door::Command { .. }, _) => self.random.waiting(COMMAND_PAUSE_MS * 1_000),
+                (Door::Library(_) | Door::Each(_), _) => {
+                    self.random.waiting(1_000_000 * self.plan.workers / self.plan.rate.max(1))
+                }
             };
             tokio::time::sleep(Duration::from_micros(pause_us)).await;
         }
         records
     }
 
-    async fn operation(&mut self) -> Record {
+    fn wish(&mut self) -> Wish {
         self.calls += 1;
+        let op = match self.part {
+            Part::All => [Op::Add, Op::Read, Op::Delete][self.random.weighted(&[44, 48, 8])],
+            Part::Reads => Op::Read,
+            Part::Appends => Op::Append,
+        };
+        let value = matches!(op, Op::Add | Op::Append).then(|| format!("c{}-{}", self.name, self.calls));
+        if op == Op::Append {
+            return Wish { op, key: PREFIX.to_owned(), value, mode: Mode::Linearizable, from: None };
+        }
         let generation = self.shared.begun.elapsed().as_secs() / GENERATION.as_secs();
         let key = format!("g{generation}-k{}", self.random.below(self.plan.keys));
-        let op = [Op::Add, Op::Read, Op::Delete][self.random.weighted(&[44, 48, 8])];
-        let value = (op == Op::Add).then(|| format!("c{}-{}", self.name, self.calls));
-        let timeout = Duration::from_millis(match self.random.weighted(&[10, 60, 30]) {
+        let (mut mode, mut from) = (Mode::Linearizable, None);
+        if op == Op::Read && matches!(self.door, Door::Library(_)) {
+            mode = [Mode::Linearizable, Mode::Causal, Mode::Stale][self.random.weighted(&[75, 17, 8])];
+            let server = u8::try_from(self.random.below(self.plan.data as u64)).expect("few servers");
+            from = self.random.per_mille(250).then_some(ServerId(server));
+        }
+        Wish { op, key, value, mode, from }
+    }
+
+    async fn operation(&mut self) -> Record {
+        let wish = self.wish();
+        let mut timeout = Duration::from_millis(match self.random.weighted(&[10, 60, 30]) {
             0 => self.random.between(20, 300),
             1 => 1_000,
             _ => 4_000,
         });
+        if wish.from.is_some() {
+            timeout = timeout.min(FROM_ONE_MAX);
+        }
         // Now and then somebody goes away in the midst of a call. Counted in turns, for no timer is as fine as an answer.
-        let turns = self.random.per_mille(15).then(|| self.random.below(100));
+        let goes = self.random.per_mille(15) && matches!(self.door, Door::Library(_));
+        let turns = goes.then(|| self.random.below(100));
         let start_ns = self.shared.now();
-        let answered = match &self.door {
-            Door::Library(client) => {
-                let client = client.with_timeout(timeout);
-                let call = tokio::time::timeout(timeout + GRACE, ask(&client, op, &key, value.as_deref()));
-                tokio::select! {
-                    biased;
-                    answered = call => answered,
-                    () = gone_after(turns) => Ok(Ok(None)),
-                }
-            }
-            Door::Command { network, place, program, servers } => {
-                let mut command = tokio::process::Command::from(network.command(*place, program));
-                command.args(words(op, &key, value.as_deref())).args(["--servers", servers, "--output", "json"]);
-                command.args(["--timeout", &format!("{}ms", timeout.as_millis())]);
-                command.stdin(Stdio::null()).kill_on_drop(true);
-                // The start of a process takes its time, above all on a busy machine.
-                tokio::time::timeout(timeout + GRACE, run(command, op)).await
-            }
+        // The start of a process takes its time, above all on a busy machine.
+        let call = tokio::time::timeout(timeout + GRACE, self.door.ask(&wish, timeout, &mut self.random));
+        let answered = tokio::select! {
+            biased;
+            answered = call => answered,
+            () = gone_after(turns) => Ok(Ok(None)),
         };
         let end_ns = self.shared.now();
+        let Wish { op, key, value, mode, .. } = wish;
         let result = match answered {
             Ok(Ok(result)) => result,
             Ok(Err(what)) => {
@@ -218,7 +268,9 @@ impl Worker {
             }
         };
         let end_ns = result.is_some().then_some(end_ns);
-        Record { client: self.client, op, key, value, expected: None, start_ns, end_ns, result }
+        // A client of the command line has seen nothing before.
+        let session = matches!(self.door, Door::Library(_)).then_some(self.name);
+        Record { client: self.client, op, mode, session, key, value, expected: None, start_ns, end_ns, result }
     }
 }
 
@@ -227,64 +279,5 @@ async fn gone_after(turns: Option<u64>) {
     let Some(turns) = turns else { return std::future::pending().await };
     for _ in 0..turns {
         tokio::task::yield_now().await;
-    }
-}
-
-/// Asks through the library; none where the outcome is unknown.
-pub(crate) async fn ask(client: &Client, op: Op, key: &str, value: Option<&str>) -> Result<Option<Answer>, String> {
-    let changed = |changed: heirloom::Changed| Answer::Changed {
-        version: Some(changed.version.0),
-        existed: Some(changed.existed),
-        epoch: Some([changed.epoch.round, u64::from(changed.epoch.server.0), changed.epoch.run.0]),
-    };
-    let answer = match op {
-        Op::Add => client.add(key, value.unwrap_or_default().to_owned()).await.map(changed),
-        Op::Delete => client.delete(key).await.map(changed),
-        Op::Read => client.read(key).await.map(|entry| {
-            entry.map_or(Answer::Absent, |entry| Answer::Found {
-                value: String::from_utf8_lossy(&entry.value).into_owned(),
-                version: Some(entry.version.0),
-            })
-        }),
-    };
-    match answer {
-        Ok(answer) => Ok(Some(answer)),
-        Err(Error::Unknown(_)) => Ok(None),
-        Err(Error::NotApplied(_)) => Ok(Some(Answer::NotApplied)),
-        Err(error @ Error::BadInput(_)) => Err(error.to_string()),
-    }
-}
-
-fn words<'a>(op: Op, key: &'a str, value: Option<&'a str>) -> Vec<&'a str> {
-    match op {
-        Op::Add => vec!["add", key, value.unwrap_or_default()],
-        Op::Read => vec!["read", key],
-        Op::Delete => vec!["delete", key],
-    }
-}
-
-/// Runs a client command to its end.
-async fn run(mut command: tokio::process::Command, op: Op) -> Result<Option<Answer>, String> {
-    let output = command.output().await.map_err(|error| error.to_string())?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let json = || serde_json::from_slice::<serde_json::Value>(&output.stdout).map_err(|error| error.to_string());
-    match (output.status.code(), op) {
-        (Some(0), Op::Read) => {
-            let told = json()?;
-            let value = told["value"].as_str().ok_or("no value in the answer")?.to_owned();
-            Ok(Some(Answer::Found { value, version: told["version"].as_u64() }))
-        }
-        (Some(0), Op::Add | Op::Delete) => {
-            let told = json()?;
-            let (version, existed) = (told["version"].as_u64(), told["existed"].as_bool());
-            Ok(Some(Answer::Changed { version, existed, epoch: None }))
-        }
-        (Some(1), Op::Read) => Ok(Some(Answer::Absent)),
-        (Some(1), Op::Delete) => Ok(Some(Answer::Changed { version: None, existed: Some(false), epoch: None })),
-        (Some(3), _) if said.contains("was not applied") || said.contains("was not answered") => {
-            Ok(Some(Answer::NotApplied))
-        }
-        (Some(3), Op::Add | Op::Delete) if said.contains("may or may not") => Ok(None),
-        (code, _) => Err(format!("exit code {code:?}: {said}")),
     }
 }

@@ -7,13 +7,18 @@ use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use heirloom_laws::random::Random;
 use heirloom_proto::wire::v1;
+use heirloom_server::settings::units::duration_text;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::hosts::Network;
 
 /// How often is looked whether what is waited for has come.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// The purpose of the random numbers for the clocks.
+const CLOCKS: u64 = 0x636c_6f63_6b73;
 
 /// Which servers there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +47,31 @@ impl Executable {
     }
 }
 
+/// What the servers of a run are told beside their places.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// `--lease`; the server's own default where it is none.
+    pub lease: Option<Duration>,
+    /// By server: how much faster its clock goes than the machine's; empty for clocks that are right. **Units:** parts per
+    /// million.
+    pub clocks_ppm: Vec<i32>,
+}
+
+impl Told {
+    /// Clocks as far off as `ppm` allows, one slow and one fast among them, in any order; the others are drawn.
+    pub fn clocks(servers: usize, ppm: i32, seed: u64) -> Vec<i32> {
+        if ppm == 0 {
+            return Vec::new();
+        }
+        let mut random = Random::of(seed, CLOCKS, 0);
+        let mut clocks = vec![-ppm, ppm];
+        clocks.resize_with(servers.max(2), || random.pick(&[-ppm, 0, ppm]));
+        clocks.truncate(servers);
+        random.shuffle(&mut clocks);
+        clocks
+    }
+}
+
 /// All servers of a run.
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -50,6 +80,7 @@ pub(crate) struct Cluster {
     pub addresses: Vec<String>,
     pub executable: Executable,
     folder: PathBuf,
+    pub told: Told,
     list: String,
     processes: Vec<Mutex<Option<Child>>>,
     /// Who ended without being told to, with the exit code.
@@ -57,7 +88,13 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    pub(crate) fn new(network: Arc<Network>, shape: Shape, executable: Executable, folder: PathBuf) -> Self {
+    pub(crate) fn new(
+        network: Arc<Network>,
+        shape: Shape,
+        executable: Executable,
+        told: Told,
+        folder: PathBuf,
+    ) -> Self {
         let addresses = network.addresses();
         let list: Vec<String> = addresses
             .iter()
@@ -66,7 +103,7 @@ impl Cluster {
             .collect();
         let processes = addresses.iter().map(|_| Mutex::new(None)).collect();
         let list = list.join(",");
-        Self { network, shape, addresses, executable, folder, list, processes, deaths: Mutex::default() }
+        Self { network, shape, addresses, executable, folder, told, list, processes, deaths: Mutex::default() }
     }
 
     pub(crate) fn servers(&self) -> usize {
@@ -88,8 +125,13 @@ impl Cluster {
             // Between namespaces of one machine nobody refuses a connection but the machine itself.
             command.args(["--insecure", "--trust-connection-refused"]);
         }
+        if let Some(lease) = self.told.lease {
+            command.args(["--lease", &duration_text(lease)]);
+        }
         if let Executable::Own(_) = self.executable {
             command.arg("--disk").arg(self.control(id));
+            let off = self.told.clocks_ppm.get(id).copied().unwrap_or(0);
+            command.args(["--clock-ppm", &off.to_string()]);
         }
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         *process = Some(child.map_err(|error| format!("{}: {error}", self.executable.path().display()))?);
@@ -204,7 +246,7 @@ impl Cluster {
                 return Ok(all);
             }
             if begun.elapsed() > patience {
-                return Err(told(&all));
+                return Err(said(&all));
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -240,7 +282,7 @@ pub(crate) fn leader(all: &[Option<v1::StatusResponse>]) -> Option<&v1::StatusRe
     all.iter().flatten().find(leads)
 }
 
-fn told(all: &[Option<v1::StatusResponse>]) -> String {
+fn said(all: &[Option<v1::StatusResponse>]) -> String {
     let one = |(id, status): (usize, &Option<v1::StatusResponse>)| match status {
         None => format!("{id} does not answer"),
         Some(status) => format!(

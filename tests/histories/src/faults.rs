@@ -15,8 +15,8 @@ use crate::hosts::Place;
 
 /// How long a cluster may take to become whole once everything is mended, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// `--lease` by default: pauses are drawn around it.
-const LEASE_MS: u64 = 300;
+/// `--lease` by default: pauses and partitions are drawn around it.
+const LEASE: Duration = Duration::from_millis(300);
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,14 +36,20 @@ pub enum Fault {
     CutIn,
     CutOut,
     CutPair,
+    Outlive,
 }
 
 /// Each with its name, its weight, and what it does.
-const FAULTS: [(Fault, &str, u64, &str); 14] = [
+const FAULTS: [(Fault, &str, u64, &str); 15] = [
     (Fault::Kill, "kill", 18, "kill -9 and restart"),
     (Fault::Terminate, "terminate", 7, "SIGTERM and restart"),
     (Fault::PauseShort, "pause-short", 14, "SIGSTOP for about a lease"),
-    (Fault::PauseLong, "pause-long", 7, "SIGSTOP for far longer than a lease"),
+    (
+        Fault::PauseLong,
+        "pause-long",
+        7,
+        "SIGSTOP for far longer than lease and suspicion, which to the server is a suspended machine",
+    ),
     (Fault::KillAll, "kill-all", 3, "kill -9 of all servers at once, and restart"),
     (Fault::Wipe, "wipe", 5, "kill -9 and restart without the data directory, the others being healthy"),
     (Fault::HandOver, "hand-over", 6, "a planned hand-over"),
@@ -54,6 +60,12 @@ const FAULTS: [(Fault, &str, u64, &str); 14] = [
     (Fault::CutIn, "cut-in", 7, "one host can be heard and does not hear"),
     (Fault::CutOut, "cut-out", 7, "one host hears and can't be heard"),
     (Fault::CutPair, "cut-pair", 7, "two servers can't reach each other, all others can"),
+    (
+        Fault::Outlive,
+        "outlive",
+        5,
+        "the slowest clock gets the lead and is cut off from the servers for more than a lease",
+    ),
 ];
 
 impl Fault {
@@ -67,8 +79,9 @@ impl Fault {
         self.row().2
     }
 
-    fn is_cut(self) -> bool {
-        matches!(self, Self::CutBoth | Self::CutIn | Self::CutOut | Self::CutPair)
+    /// Whether it needs a network that can be cut.
+    pub fn is_cut(self) -> bool {
+        matches!(self, Self::CutBoth | Self::CutIn | Self::CutOut | Self::CutPair | Self::Outlive)
     }
 
     fn is_disk(self) -> bool {
@@ -77,7 +90,7 @@ impl Fault {
 
     /// Whether another server may be hurt at the same time.
     fn bears_company(self) -> bool {
-        !matches!(self, Self::KillAll | Self::Wipe | Self::HandOver)
+        !matches!(self, Self::KillAll | Self::Wipe | Self::HandOver | Self::Outlive)
     }
 }
 
@@ -130,6 +143,8 @@ pub(crate) struct Injector {
     /// How often what could not be applied is tried again.
     retries: u32,
     random: Random,
+    /// How long leases last.
+    lease: Duration,
     begun: Instant,
     applied: Mutex<BTreeMap<Fault, u64>>,
     quiet: bool,
@@ -151,6 +166,7 @@ impl Injector {
         cluster: Arc<Cluster>,
         set: &FaultSet,
         seed: u64,
+        lease: Option<Duration>,
         begun: Instant,
         quiet: bool,
     ) -> Result<Self, String> {
@@ -169,9 +185,10 @@ impl Injector {
             }
         };
         let mut random = Random::new(seed ^ 0x6661_756c_7473);
+        let lease = lease.filter(|lease| !lease.is_zero()).unwrap_or(LEASE);
         let mut deck = set.clone();
         random.shuffle(&mut deck);
-        Ok(Self { cluster, set, deck, retries: 5, random, begun, applied: Mutex::default(), quiet })
+        Ok(Self { cluster, set, deck, retries: 5, random, lease, begun, applied: Mutex::default(), quiet })
     }
 
     /// Whether every fault has had its turn.
@@ -185,6 +202,10 @@ impl Injector {
 
     pub(crate) fn counts(&self) -> BTreeMap<Fault, u64> {
         self.applied.lock().expect("nobody panicked").clone()
+    }
+
+    fn lease_ms(&self) -> u64 {
+        u64::try_from(self.lease.as_millis()).expect("an hour at most")
     }
 
     fn say(&self, what: &str) {
@@ -286,8 +307,11 @@ impl Injector {
                 true
             }
             Fault::PauseShort | Fault::PauseLong => {
-                let pause =
-                    if fault == Fault::PauseShort { hold(LEASE_MS / 4, LEASE_MS * 7 / 4) } else { hold(2_500, 7_000) };
+                let lease_ms = self.lease_ms();
+                let pause = match fault {
+                    Fault::PauseShort => hold(lease_ms / 4, lease_ms * 7 / 4),
+                    _ => hold(2_500.max(lease_ms * 5 / 4), 7_000.max(lease_ms * 2)),
+                };
                 self.say(&format!("{fault} {whom} for {pause:?}"));
                 cluster.signal(target, Signal::STOP);
                 tokio::time::sleep(pause).await;
@@ -348,7 +372,7 @@ impl Injector {
             }
             Fault::CutBoth | Fault::CutIn | Fault::CutOut | Fault::CutPair => {
                 let ways = self.ways(fault, target, &mut random);
-                let time = Duration::from_millis(random.between(200, 5_000));
+                let time = Duration::from_millis(random.between(200, 5_000.max(self.lease_ms() * 2)));
                 self.say(&format!("{fault} {whom} for {time:?}: {ways:?}"));
                 for (from, to) in &ways {
                     cluster.network.cut(*from, *to)?;
@@ -359,6 +383,7 @@ impl Injector {
                 }
                 true
             }
+            Fault::Outlive => self.outlive().await?,
         };
         if done {
             *self.applied.lock().expect("nobody panicked").entry(fault).or_default() += 1;
@@ -383,6 +408,33 @@ impl Injector {
             Fault::CutOut => to.collect(),
             _ => to.chain(from).collect(),
         }
+    }
+
+    /// Lets the one whose lease lasts longest, measured by everybody else's clock, lead and then hold on to that lease while
+    /// the others go on. All clients go on reaching all servers.
+    async fn outlive(&self) -> Result<bool, String> {
+        let cluster = &self.cluster;
+        let clock = |id: &usize| cluster.told.clocks_ppm.get(*id).copied().unwrap_or(0);
+        let slowest = (0..cluster.shape.data).min_by_key(clock).expect("two servers at least");
+        self.whole("before the slowest clock gets the lead").await?;
+        // It may lead already, or the hand-over is called off.
+        let _ = promote(&cluster.addresses, slowest).await;
+        let leads = |status: &v1::StatusResponse| status.server as usize == slowest;
+        let led = cluster.wait(Duration::from_secs(2), |all| cluster.is_whole(all) && leader(all).is_some_and(leads));
+        let leads = led.await.is_ok();
+        let time = (self.lease * 13 / 10).max(Duration::from_secs(1));
+        self.say(&format!("{} {slowest} for {time:?}", Fault::Outlive));
+        let others = || (0..cluster.servers()).filter(|other| *other != slowest);
+        for other in others() {
+            cluster.network.cut(slowest, other)?;
+            cluster.network.cut(other, slowest)?;
+        }
+        tokio::time::sleep(time).await;
+        for other in others() {
+            cluster.network.mend(slowest, other)?;
+            cluster.network.mend(other, slowest)?;
+        }
+        Ok(leads)
     }
 
     /// Loses a data directory while that loses nothing: another server leads without this one.

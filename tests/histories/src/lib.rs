@@ -13,6 +13,8 @@
 //!
 //! What doesn't belong here: worlds that can be replayed to the byte (`tests/sim/`).
 
+mod appends;
+mod ask;
 mod check;
 mod clients;
 mod cluster;
@@ -20,16 +22,19 @@ pub mod disk;
 mod faults;
 mod finale;
 mod hosts;
+mod reads;
 mod record;
 mod run;
 mod shrink;
 mod stop;
 mod summary;
+mod weak;
 
-pub use check::{Judged, Violation, judge};
-pub use cluster::{Executable, Shape};
+pub use check::{Judged, Law, Violation, judge};
+pub use cluster::{Executable, Shape, Told};
 pub use faults::{Fault, FaultSet};
 pub use hosts::{Network, obstacle};
-pub use record::{Answer, Op, Record, read_lines, write_lines};
-pub use run::{Options, run};
+pub use reads::{Reads, Series, reads};
+pub use record::{Answer, Looked, Mode, Op, Record, read_lines, write_lines};
+pub use run::{Demands, Options, run};
 pub use summary::Report;

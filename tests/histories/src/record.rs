@@ -1,9 +1,15 @@
 //! One operation as a client saw it, and a history as JSON lines.
 //!
-//! One object a line: `client`, `op` (`add`, `read`, `delete`), `key`, `value` (what an add adds), `expected` (the
-//! condition of a conditional change; none yet), `start_ns`, `end_ns` and `result`, all times in nanoseconds of one clock.
-//! An outcome that is not known has `end_ns` and `result` null: the operation may take effect at any time after its start,
-//! or never. A client's name is new after each such operation, so that one name never has two operations at once.
+//! One object a line: `client`, `op` (`add`, `read`, `delete`, `append`), `key`, `value` (what an add or append adds),
+//! `expected` (the condition of a conditional change; none yet), `start_ns`, `end_ns` and `result`, all times in
+//! nanoseconds of one clock. An outcome that is not known has `end_ns` and `result` null: the operation may take effect at
+//! any time after its start, or never. A client's name is new after each such operation, so that one name never has two
+//! operations at once.
+//!
+//! A read that need not be linearizable has `mode`, `causal` or `stale`; one without is linearizable. Whoever judges
+//! linearizability leaves lines with `mode` out. The `key` of an append is a prefix; where its `result` has a `number`, it is
+//! an add of a key that had no value: the prefix and the number in 20 digits. `session` names the client whose causal reads
+//! see what it has seen before: it stays the same where `client` is new. A result may say in `looked` what was looked at.
 
 use std::io::{BufRead, Write};
 
@@ -15,10 +21,38 @@ use serde::{Deserialize, Serialize};
 pub enum Op {
     /// Adds or replaces.
     Add,
-    /// Reads, linearizable.
+    /// Reads.
     Read,
     /// Deletes.
     Delete,
+    /// Adds under a key that the primary makes of the one given and the next number.
+    Append,
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// It sees every change that was answered before it was asked.
+    #[default]
+    Linearizable,
+    /// It sees no less than its session has seen.
+    Causal,
+    /// It sees some committed state.
+    Stale,
+}
+
+/// What a read looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Looked {
+    /// The dictionary's version, of which the answer is a part.
+    pub seen: u64,
+    /// The server that answered.
+    pub server: u64,
+    /// Whether the server that was asked answered by itself.
+    pub local: bool,
+    /// The primary of the epoch in which it did.
+    pub primary: u64,
 }
 
 /// What a client was told.
@@ -44,6 +78,20 @@ pub enum Answer {
         /// The version of the key's last change.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         version: Option<u64>,
+        /// What was looked at, where that is told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        looked: Option<Looked>,
+    },
+    /// The append took effect.
+    Appended {
+        /// Its number under the prefix, from 1.
+        number: u64,
+        /// The dictionary's version with it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<u64>,
+        /// `[round, server, run]` of the epoch that answered.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        epoch: Option<[u64; 3]>,
     },
     /// The read found no value.
     Absent,
@@ -58,9 +106,15 @@ pub struct Record {
     pub client: u64,
     /// What was asked.
     pub op: Op,
-    /// Of which key.
+    /// Of a read: how fresh it had to be.
+    #[serde(default, skip_serializing_if = "is_linearizable")]
+    pub mode: Mode,
+    /// Which causal reads see what was seen before; none where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<u64>,
+    /// Of which key; of an append, under which prefix.
     pub key: String,
-    /// What an add adds; unique within the history of the key.
+    /// What an add or append adds; unique within the history of the key.
     #[serde(default)]
     pub value: Option<String>,
     /// The condition; none is known yet.
@@ -74,14 +128,32 @@ pub struct Record {
     pub result: Option<Answer>,
 }
 
+fn is_linearizable(mode: &Mode) -> bool {
+    *mode == Mode::Linearizable
+}
+
 impl Record {
     /// Whether it changed something at one known version; a delete that found nothing did not.
     pub fn changed_at(&self) -> Option<u64> {
         match self.result {
             Some(Answer::Changed { existed: Some(false), .. }) if self.op == Op::Delete => None,
-            Some(Answer::Changed { version, .. }) => version,
+            Some(Answer::Changed { version, .. } | Answer::Appended { version, .. }) => version,
             Some(Answer::Found { .. } | Answer::Absent | Answer::NotApplied) | None => None,
         }
+    }
+
+    /// What was looked at.
+    pub fn looked(&self) -> Option<Looked> {
+        match self.result {
+            Some(Answer::Found { looked, .. }) => looked,
+            Some(Answer::Changed { .. } | Answer::Appended { .. } | Answer::Absent | Answer::NotApplied) | None => None,
+        }
+    }
+
+    /// Whether a backup answered a linearizable read by itself.
+    pub fn is_read_at_a_backup(&self) -> bool {
+        let by_a_backup = |looked: Looked| looked.local && looked.server != looked.primary;
+        self.mode == Mode::Linearizable && self.looked().is_some_and(by_a_backup)
     }
 
     /// Whether it is a change of which nobody knows whether it took effect.
@@ -123,8 +195,11 @@ fn wall(record: &Record) -> Result<(), &'static str> {
     if record.expected.as_ref().is_some_and(|expected| !expected.is_null()) {
         return Err("operations with a condition can't be judged yet: leave expected null");
     }
-    if record.value.is_some() != (record.op == Op::Add) {
-        return Err("an add has a value, and nothing else has");
+    if record.value.is_some() != matches!(record.op, Op::Add | Op::Append) {
+        return Err("an add or append has a value, and nothing else has");
+    }
+    if record.mode != Mode::Linearizable && record.op != Op::Read {
+        return Err("only a read has a mode");
     }
     if record.end_ns.is_some() != record.result.is_some() {
         return Err("end_ns and result are null together, where the outcome is unknown");
@@ -135,8 +210,9 @@ fn wall(record: &Record) -> Result<(), &'static str> {
     match (&record.result, record.op) {
         (Some(Answer::Found { .. } | Answer::Absent), Op::Read)
         | (Some(Answer::Changed { .. }), Op::Add | Op::Delete)
+        | (Some(Answer::Appended { .. }), Op::Append)
         | (Some(Answer::NotApplied) | None, _) => Ok(()),
-        (Some(Answer::Found { .. } | Answer::Absent | Answer::Changed { .. }), _) => {
+        (Some(Answer::Found { .. } | Answer::Absent | Answer::Changed { .. } | Answer::Appended { .. }), _) => {
             Err("the result is not one of this operation")
         }
     }

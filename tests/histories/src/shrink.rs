@@ -6,27 +6,24 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use heirloom_laws::linearizable::{self, Call, Fault, Operation, Outcome};
 
-use crate::check::Violation;
+use crate::check::{Law, Violation};
 use crate::record::{Answer, Op, Record};
 
 /// A smaller piece that is harder than this to judge is not looked for.
 const CONFIGURATIONS_MAX: usize = 2_000;
 
-/// For so long a smaller piece is looked for. The verdict does not depend on it.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// Finds out whether the history of one key is linearizable; if not, the piece that shows it.
 ///
 /// Only what takes a demand away is tried: to leave out a read, or not to know the outcome of a change. So what is left
-/// over is a violation of the whole history too, not just of the piece.
-pub(crate) fn first_conflict(key: &str, records: &[&Record]) -> Option<Violation> {
+/// over is a violation of the whole history too, not just of the piece. For so long a smaller one is looked for.
+pub(crate) fn first_conflict(key: &str, records: &[&Record], patience: Duration) -> Option<Violation> {
     let name = Bytes::copy_from_slice(key.as_bytes());
     let all: Vec<Operation> = records.iter().map(|record| operation(record)).collect();
     let (operation, possible) = match linearizable::check(&name, &all) {
         Ok(()) => return None,
         Err(Fault::TooHard { configurations, .. }) => {
             let what = format!("key {key:?} can't be judged: gave up at {configurations} configurations");
-            return Some(Violation { what, piece: Vec::new() });
+            return Some(Violation { law: Law::Judged, what, piece: Vec::new() });
         }
         Err(Fault::NotLinearizable { operation, possible, .. }) => (operation, possible),
     };
@@ -48,7 +45,7 @@ pub(crate) fn first_conflict(key: &str, records: &[&Record]) -> Option<Violation
         let mut step = piece.len().div_ceil(2);
         while step > 0 {
             let mut from = 0;
-            while from < piece.len() && begun.elapsed() < PATIENCE {
+            while from < piece.len() && begun.elapsed() < patience {
                 let to = (from + step).min(piece.len());
                 let weaker = weakened(&piece, from..to, reads);
                 let left_out = piece.len() - weaker.len();
@@ -81,7 +78,7 @@ pub(crate) fn first_conflict(key: &str, records: &[&Record]) -> Option<Violation
         operation.returned.as_ref().map(|(_, outcome)| outcome),
         piece.len() - shown.len()
     );
-    Some(Violation { what, piece: shown })
+    Some(Violation { law: Law::Linearizable, what, piece: shown })
 }
 
 /// The piece from one of the last changes on, without what was before it, where that still fails.
@@ -139,13 +136,15 @@ fn weakened<'a>(piece: &[(&'a Record, Operation)], range: Range<usize>, reads: b
 
 fn operation(record: &Record) -> Operation {
     let call = match (record.op, &record.value) {
-        (Op::Add, value) => Call::Add(Bytes::from(value.clone().unwrap_or_default())),
+        // Appends are adds by now.
+        (Op::Add | Op::Append, value) => Call::Add(Bytes::from(value.clone().unwrap_or_default())),
         (Op::Delete, _) => Call::Delete,
         (Op::Read, _) => Call::Read,
     };
     let outcome = match &record.result {
         Some(Answer::Changed { existed: Some(existed), .. }) => Some(Outcome::Changed { existed: *existed }),
         Some(Answer::Changed { existed: None, .. }) => Some(Outcome::Done),
+        Some(Answer::Appended { .. }) => Some(Outcome::Changed { existed: false }),
         Some(Answer::Found { value, .. }) => Some(Outcome::Found(Bytes::from(value.clone()))),
         Some(Answer::Absent) => Some(Outcome::NotFound),
         // Those are left out before; and nothing is known of what has no answer.

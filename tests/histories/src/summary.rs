@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::check::Judged;
 use crate::faults::Fault;
 use crate::finale::End;
-use crate::record::{Answer, Op, Record};
+use crate::record::{Answer, Mode, Op, Record};
 
 /// One line on standard output.
 pub(crate) fn line(text: &str) {
@@ -27,8 +28,14 @@ pub struct Report {
     pub failovers: usize,
     /// Changes of which nobody knows.
     pub unknown: usize,
+    /// Linearizable reads that a backup answered by itself.
+    pub reads_at_backups: u64,
     /// What was judged.
     pub judged: Judged,
+    /// Somebody ended it before its time.
+    pub stopped: bool,
+    /// Where data, logs and history of a failed run are kept.
+    pub kept: Option<PathBuf>,
     pub(crate) end: Option<End>,
     pub(crate) counts: BTreeMap<(&'static str, &'static str), u64>,
     pub(crate) epochs: usize,
@@ -44,13 +51,16 @@ impl Report {
         let mut epochs = BTreeSet::new();
         let mut ends: Vec<u64> = Vec::new();
         for record in history {
-            let op = match record.op {
-                Op::Add => "add",
-                Op::Read => "read",
-                Op::Delete => "delete",
+            let op = match (record.op, record.mode) {
+                (Op::Add, _) => "add",
+                (Op::Read, Mode::Linearizable) => "read",
+                (Op::Read, Mode::Causal) => "read, causal",
+                (Op::Read, Mode::Stale) => "read, stale",
+                (Op::Delete, _) => "delete",
+                (Op::Append, _) => "append",
             };
             let outcome = match &record.result {
-                Some(Answer::Changed { epoch, .. }) => {
+                Some(Answer::Changed { epoch, .. } | Answer::Appended { epoch, .. }) => {
                     epochs.extend(*epoch);
                     ends.extend(record.end_ns);
                     "changed"
@@ -70,7 +80,10 @@ impl Report {
             faults: BTreeMap::new(),
             failovers: leaders.windows(2).filter(|two| two[0] != two[1]).count(),
             unknown: history.iter().filter(|record| record.is_unknown_change()).count(),
+            reads_at_backups: history.iter().filter(|record| record.is_read_at_a_backup()).count() as u64,
             judged: Judged::default(),
+            stopped: false,
+            kept: None,
             end: None,
             counts,
             epochs: epochs.len(),
@@ -78,6 +91,17 @@ impl Report {
             ran: Duration::ZERO,
             seed: 0,
         }
+    }
+
+    /// How many operations of this name were answered.
+    pub(crate) fn answered(&self, name: &str) -> u64 {
+        let counts = self.counts.iter().filter(|((op, _), _)| *op == name);
+        counts.filter(|((_, outcome), _)| !["unknown", "not applied"].contains(outcome)).map(|(_, count)| count).sum()
+    }
+
+    /// How many operations there were.
+    pub(crate) fn operations(&self) -> u64 {
+        self.counts.values().sum()
     }
 
     /// Whether everything held.
@@ -88,11 +112,12 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let total: u64 = self.counts.values().sum();
+        let total = self.operations();
         writeln!(f, "seed {}, {:.1} s, {total} operations", self.seed, self.ran.as_secs_f64())?;
         for ((op, outcome), count) in &self.counts {
             writeln!(f, "  {count:>9}  {op}: {outcome}")?;
         }
+        writeln!(f, "{} linearizable reads were answered by backups, which asked nobody", self.reads_at_backups)?;
         let applied: u64 = self.faults.values().sum();
         writeln!(f, "{applied} faults")?;
         for (fault, count) in &self.faults {
@@ -115,8 +140,15 @@ impl fmt::Display for Report {
         for failure in &self.failures {
             writeln!(f, "FAILED: {failure}")?;
         }
+        if let Some(kept) = &self.kept {
+            writeln!(f, "data, logs and history are kept in {}", kept.display())?;
+        }
         if self.is_good() {
-            writeln!(f, "linearizable, nothing acknowledged lost, nothing applied twice, replicas equal")?;
+            writeln!(
+                f,
+                "linearizable, causal reads never went back, appends without gap or repeat, nothing acknowledged lost, \
+                nothing applied twice, replicas equal"
+            )?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! operations.
 #![allow(missing_docs, reason = "a test")]
 
-use heirloom_histories::{Answer, Op, Record, Violation, judge, read_lines, write_lines};
+use heirloom_histories::{Answer, Looked, Mode, Op, Record, Violation, judge, read_lines, write_lines};
 use heirloom_laws::random::Random;
 
 const KEYS: usize = 24;
@@ -35,8 +35,9 @@ impl World {
     fn note(&mut self, op: Op, key: usize, value: Option<String>, times: (u64, u64), result: Option<Answer>) {
         let end_ns = result.is_some().then_some(times.1);
         let client = self.history.len() as u64 % CLIENTS;
-        let key = format!("k{key}");
-        self.history.push(Record { client, op, key, value, expected: None, start_ns: times.0, end_ns, result });
+        let (key, session) = (format!("k{key}"), Some(client));
+        let (mode, expected, start_ns) = (Mode::Linearizable, None, times.0);
+        self.history.push(Record { client, op, mode, session, key, value, expected, start_ns, end_ns, result });
     }
 
     /// One operation that takes effect at one moment, some time after its call and before its return.
@@ -67,7 +68,9 @@ impl World {
     }
 
     fn read(&mut self, key: usize, times: (u64, u64)) {
-        let found = |(value, version): &(String, u64)| Answer::Found { value: value.clone(), version: Some(*version) };
+        let looked = Some(Looked { seen: self.version, server: 1, local: true, primary: 0 });
+        let found =
+            |(value, version): &(String, u64)| Answer::Found { value: value.clone(), version: Some(*version), looked };
         let result = self.keys[key].as_ref().map_or(Answer::Absent, found);
         self.note(Op::Read, key, None, times, Some(result));
     }
@@ -128,6 +131,11 @@ fn one_stale_read_among_a_hundred_thousand_operations_is_found_and_shown_in_a_fe
         world.add(5, "new");
         let new = std::mem::replace(&mut world.keys[5], old);
         world.read(5, (world.now, world.now + 5));
+        // It does not say how old it is.
+        let Some(Answer::Found { looked, .. }) = &mut world.history.last_mut().expect("just read").result else {
+            panic!("it had a value");
+        };
+        *looked = None;
         world.keys[5] = new;
     });
     assert_eq!(found.len(), 1, "{found:?}");
