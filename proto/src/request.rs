@@ -281,6 +281,11 @@ pub enum Refusal {
         /// The version that the cluster is at.
         version: Version,
     },
+    /// What was changed at the version that was asked for is no longer kept: too much was changed since.
+    VersionTooOld {
+        /// The oldest that is.
+        oldest: Version,
+    },
 }
 
 /// Where a stored entry stands, for tracing.

@@ -105,6 +105,7 @@ impl Session {
             | Refusal::BadSequence
             | Refusal::BadServer { .. }
             | Refusal::VersionAhead { .. }
+            | Refusal::VersionTooOld { .. }
             | Refusal::HandOverCalledOff => self.refused_for_good(now, attempt, who, refusal),
         }
     }

@@ -40,6 +40,7 @@ pub fn refusal_to_wire(refusal: &Refusal, primary_address: Option<&str>) -> v1::
         Refusal::HandOverCalledOff => (Kind::HandOverCalledOff, None, 0),
         Refusal::Recovering => (Kind::Recovering, None, 0),
         Refusal::VersionAhead { version } => (Kind::VersionAhead, None, version.0),
+        Refusal::VersionTooOld { oldest } => (Kind::VersionTooOld, None, oldest.0),
         Refusal::BadSet { count_max } => (Kind::BadSet, None, *count_max as u64),
     };
     v1::Refusal {
@@ -76,6 +77,7 @@ pub fn refusal_from_wire(wire: v1::Refusal) -> Result<Refused, Malformed> {
         Kind::HandOverCalledOff => Refusal::HandOverCalledOff,
         Kind::Recovering => Refusal::Recovering,
         Kind::BadSet => Refusal::BadSet { count_max: bytes_max()? },
+        Kind::VersionTooOld => Refusal::VersionTooOld { oldest: Version(wire.bound) },
         Kind::VersionAhead => Refusal::VersionAhead { version: Version(wire.bound) },
     };
     let primary_address = Some(wire.primary_address).filter(|address| !address.is_empty());
@@ -110,6 +112,7 @@ pub fn code(refusal: &Refusal) -> Code {
         | Refusal::SequenceAnswered { .. }
         | Refusal::Recovering
         | Refusal::VersionAhead { .. } => Code::FailedPrecondition,
+        Refusal::VersionTooOld { .. } => Code::OutOfRange,
         Refusal::Overloaded => Code::ResourceExhausted,
         Refusal::BadKey { .. }
         | Refusal::BadValue { .. }
@@ -163,6 +166,10 @@ pub fn sentence(refusal: &Refusal, primary_address: Option<&str>) -> String {
             "the cluster is at version {version} and has never been at the one that was asked for: it was set back, or the \
             version is of another cluster"
         ),
+        Refusal::VersionTooOld { oldest } => format!(
+            "what was so at the version that was asked for is no longer kept here, which goes back to version {oldest}: \
+             begin anew with what is so now"
+        ),
         Refusal::Recovering => "this server has restarted and has not found its place yet, so it can't use the word: \
             ask a server that was up, or use heirloom recover"
             .to_owned(),
@@ -188,6 +195,9 @@ mod tests {
             Refusal::BadServer { reason: "the server named can't be used for this" },
             Refusal::HandOverCalledOff,
             Refusal::Recovering,
+            Refusal::BadSet { count_max: 1_024 },
+            Refusal::VersionAhead { version: Version(8) },
+            Refusal::VersionTooOld { oldest: Version(9) },
         ]
     }
 

@@ -265,6 +265,7 @@ fn after_unknown(refusal: &Refusal) -> AfterUnknown {
         | Refusal::BadServer { .. }
         | Refusal::HandOverCalledOff
         | Refusal::VersionAhead { .. }
+        | Refusal::VersionTooOld { .. }
         | Refusal::Recovering => AfterUnknown::StaysUnknown,
     }
 }
