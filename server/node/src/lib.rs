@@ -40,3 +40,4 @@ mod voting;
 mod waiting;
 
 pub use node::Node;
+pub use reporting::Applied;

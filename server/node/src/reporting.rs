@@ -1,9 +1,20 @@
 //! What a node says of itself to people.
 
 use heirloom_proto::status::{RoleName, Status};
-use heirloom_proto::{Digest, Epoch, LogIndex, ServerId, Time, Version};
+use heirloom_proto::{Digest, Epoch, LogIndex, Sealed, ServerId, Time, Version};
 
 use crate::node::{Node, Role};
+
+/// Entries that were applied, in order.
+#[derive(Clone, Copy, Debug)]
+pub struct Applied<'a> {
+    /// The entries.
+    pub entries: &'a [Sealed],
+    /// Everything up to here is applied.
+    pub index: LogIndex,
+    /// The version that it leads to.
+    pub version: Version,
+}
 
 impl Node {
     /// The part that it plays.
@@ -37,6 +48,34 @@ impl Node {
                 self.watch.primary().filter(|_| !silent)
             }
             Role::Over => None,
+        }
+    }
+
+    /// What was applied behind `index`; `None` where it keeps no copy. Only what is committed is applied, and what is
+    /// applied is never cut.
+    pub fn applied_after(&self, index: LogIndex) -> Option<Applied<'_>> {
+        let replica = self.replica()?;
+        let count = replica.applied_index().0.saturating_sub(index.0);
+        let entries = replica.log().from(index.next());
+        let entries = usize::try_from(count).ok().and_then(|count| entries.get(..count)).unwrap_or(entries);
+        Some(Applied { entries, index: replica.applied_index(), version: replica.dictionary().version() })
+    }
+
+    /// Whether what is committed now will be applied here soon: it is a member that hears its primary, or a primary that
+    /// serves and holds its lease; where leases are off, one that hears all its members.
+    pub fn is_in_touch(&self, now: Time) -> bool {
+        let excused = self.excused();
+        match &self.role {
+            Role::Primary(primary) => {
+                let setting = self.setting(now, &excused);
+                let heard = match self.config.constants.lease.is_zero() {
+                    true => primary.waits_for_members(setting).is_none(),
+                    false => primary.lease_until(setting).is_some_and(|until| now < until),
+                };
+                primary.serves() && heard
+            }
+            Role::Copy(_) => self.role_name() == RoleName::Backup && self.hears(now).is_some(),
+            Role::Witness | Role::Over => false,
         }
     }
 
