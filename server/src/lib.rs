@@ -10,6 +10,7 @@
 //! - `driver`: owns the node; takes events, performs actions; one life after the other.
 //! - `links`: the streams between servers.
 //! - `grpc`: the services on the port, and the desk that forwards and waits on behalf of clients.
+//! - `history`: what was committed lately, for those who watch.
 //! - `probe`: proof of death.
 //! - [`storage`]: what a server must not forget.
 //! - [`mutants`]: bugs that tests plant in one server, to see that they are caught; none in a release.
@@ -20,6 +21,7 @@ mod clock;
 mod driver;
 mod failure;
 mod grpc;
+mod history;
 mod links;
 mod listen;
 pub mod mutants;

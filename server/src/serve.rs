@@ -52,7 +52,7 @@ pub async fn run(
     let settings = Arc::new(settings);
     let servers: Arc<[Address]> = settings.servers.clone().into();
     let (driver, handles) = Driver::new(settings.clone(), data_dir);
-    let desk = Arc::new(Desk::new(me, servers, handles.asks, handles.place));
+    let desk = Arc::new(Desk::new(me, servers, handles.asks, handles.place, handles.history));
     let acceptor = Acceptor::new(handles.life);
     let stop = handles.stop;
     let (node_stopped, told) = oneshot::channel();

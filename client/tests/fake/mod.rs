@@ -260,6 +260,7 @@ impl Service {
 }
 
 type Answers = std::pin::Pin<Box<dyn Stream<Item = Result<SessionResponses, Status>> + Send>>;
+type Watched = std::pin::Pin<Box<dyn Stream<Item = Result<v1::WatchResponse, Status>> + Send>>;
 type Unary<T> = Result<tonic::Response<T>, Status>;
 
 #[tonic::async_trait]
@@ -303,6 +304,12 @@ impl Dictionary for Service {
 
     async fn change_set(&self, _: tonic::Request<v1::ChangeSetRequest>) -> Unary<v1::ChangeResponse> {
         Err(Status::unimplemented("the client uses the stream"))
+    }
+
+    type WatchStream = Watched;
+
+    async fn watch(&self, _: tonic::Request<v1::WatchRequest>) -> Unary<Watched> {
+        Err(Status::unimplemented("watched at real servers"))
     }
 
     async fn read(&self, _: tonic::Request<v1::ReadRequest>) -> Unary<v1::ReadResponse> {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use heirloom_node::Node;
 use heirloom_proto::event::Note;
 use heirloom_proto::status::RoleName;
-use heirloom_proto::{Action, Birth, Cause, ClusterId, Durable, Event, Peer, Record, RunId, ServerId, Ticket, Time};
+use heirloom_proto::{
+    Action, Birth, Cause, ClusterId, Durable, Event, LogIndex, Peer, Record, RunId, ServerId, Ticket, Time,
+};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
@@ -97,6 +99,10 @@ impl Driver {
             dialling.spawn(dial(life.clone(), server));
         }
 
+        if let Some(applied) = node.applied_after(LogIndex::ZERO) {
+            self.feeder.begin(node.cluster(), applied);
+        }
+
         let waits_since = clock::now(self.settings.clock);
         let mut living = Living {
             driver: self,
@@ -120,6 +126,7 @@ impl Driver {
         self.callers.let_go();
         self.life.send_replace(None);
         self.place.send_replace(Place::UNKNOWN);
+        self.feeder.cut_off();
         if let Some(report) = &mut self.last_report {
             report.status.role = RoleName::Deposed;
             report.status.primary = None;
@@ -302,8 +309,17 @@ impl Living<'_> {
     fn flush(&mut self) {
         self.step(Event::Flush);
         self.pairs.send_gathered();
+        self.feed();
         if std::mem::take(&mut self.place_changed) {
             self.publish();
+        }
+    }
+
+    /// Hands on what was applied since, for those who watch.
+    fn feed(&mut self) {
+        let feeder = &mut self.driver.feeder;
+        if let Some(applied) = self.node.applied_after(feeder.fed()).filter(|applied| applied.index > feeder.fed()) {
+            feeder.feed(self.node.cluster(), applied);
         }
     }
 
@@ -377,7 +393,9 @@ impl Living<'_> {
     }
 
     fn publish(&mut self) {
-        let report = self.report(self.clock());
+        let now = self.clock();
+        self.driver.feeder.stands(self.node.cluster(), self.node.is_in_touch(now));
+        let report = self.report(now);
         let place = Place::of(&report.status);
         self.driver.last_report = Some(report);
         self.driver.place.send_if_modified(|old| {

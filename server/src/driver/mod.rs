@@ -17,6 +17,7 @@ use heirloom_proto::{Address, Refusal};
 use tokio::sync::{mpsc, watch};
 
 use crate::failure::Failure;
+use crate::history::{Feeder, History};
 use crate::links::{Life, Warned};
 use crate::probe::Prober;
 use crate::settings::Settings;
@@ -46,6 +47,7 @@ pub(crate) struct Driver {
     prober: Prober,
     callers: Callers,
     warned: Arc<Warned>,
+    feeder: Feeder,
     last_report: Option<Report>,
     started: Instant,
 }
@@ -58,6 +60,8 @@ pub(crate) struct Handles {
     pub(crate) place: watch::Receiver<Place>,
     /// The life that is on.
     pub(crate) life: watch::Receiver<Option<Arc<Life>>>,
+    /// What was committed lately.
+    pub(crate) history: Arc<History>,
     /// Set to true, ends the driver in good order.
     pub(crate) stop: watch::Sender<bool>,
 }
@@ -77,6 +81,7 @@ impl Driver {
         let (place, place_seen) = watch::channel(Place::UNKNOWN);
         let (life, life_seen) = watch::channel(None);
         let (stop_in, stop) = watch::channel(false);
+        let (feeder, history) = History::new();
         let prober = Prober::new(settings.clone());
         let servers: Arc<[Address]> = settings.servers.clone().into();
         let driver = Self {
@@ -90,10 +95,11 @@ impl Driver {
             prober,
             callers: Callers::default(),
             warned: Arc::default(),
+            feeder,
             last_report: None,
             started: Instant::now(),
         };
-        (driver, Handles { asks: asks_in, place: place_seen, life: life_seen, stop: stop_in })
+        (driver, Handles { asks: asks_in, place: place_seen, life: life_seen, history, stop: stop_in })
     }
 
     /// Drives one life after the other, until it is told to stop or one ends for good.

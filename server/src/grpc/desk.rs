@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use super::forward::{Forwarded, Forwards};
 use super::room::Room;
 use crate::driver::{Ask, Place, Replied, Reply, Report};
+use crate::history::History;
 
 /// How long a request may wait whose caller has not said.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -29,6 +30,7 @@ pub(crate) struct Desk {
     servers: Arc<[Address]>,
     asks: mpsc::Sender<Ask>,
     place: watch::Receiver<Place>,
+    history: Arc<History>,
     forwards: Forwards,
     room: Room,
 }
@@ -50,9 +52,10 @@ impl Desk {
         servers: Arc<[Address]>,
         asks: mpsc::Sender<Ask>,
         place: watch::Receiver<Place>,
+        history: Arc<History>,
     ) -> Self {
         let forwards = Forwards::new(&servers);
-        Self { me, servers, asks, place, forwards, room: Room::new() }
+        Self { me, servers, asks, place, history, forwards, room: Room::new() }
     }
 
     /// This server.
@@ -73,6 +76,11 @@ impl Desk {
     /// The part that this server plays, to be watched.
     pub(crate) fn place(&self) -> watch::Receiver<Place> {
         self.place.clone()
+    }
+
+    /// What was committed lately.
+    pub(crate) fn history(&self) -> &Arc<History> {
+        &self.history
     }
 
     /// The address of the primary that a refusal names.
@@ -308,7 +316,7 @@ mod tests {
     fn desk(asks: mpsc::Sender<Ask>) -> Desk {
         let (_, place) = watch::channel(Place { role: RoleName::Primary, primary: Some(ServerId(0)) });
         let address = Address { host: "127.0.0.1".to_owned(), port: 1 };
-        Desk::new(ServerId(0), [address].into(), asks, place)
+        Desk::new(ServerId(0), [address].into(), asks, place, History::new().1)
     }
 
     fn change() -> Asked {

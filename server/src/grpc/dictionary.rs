@@ -10,7 +10,7 @@ use heirloom_proto::wire::v1::dictionary_server::Dictionary;
 use heirloom_proto::wire::v1::{
     AddRequest, AppendRequest, AppendResponse, ChangeResponse, ChangeSetRequest, CloseSessionRequest,
     CloseSessionResponse, DeleteRequest, OpenSessionRequest, OpenSessionResponse, ReadRequest, ReadResponse,
-    SessionRequests, SessionResponses, session_request, session_response,
+    SessionRequests, SessionResponses, WatchRequest, session_request, session_response,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::desk::{Desk, PATIENCE};
 use super::session::{ANSWERS_MAX, Session};
+use super::watch::Watching;
 
 /// The dictionary at one desk.
 #[derive(Clone, Debug)]
@@ -148,6 +149,12 @@ impl Dictionary for Service {
             session_response::Response::Read(read) => Ok(Response::new(read)),
             _ => Err(unfitting()),
         }
+    }
+
+    type WatchStream = Watching;
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Watching>, Status> {
+        Watching::begin(self.desk.clone(), request.into_inner()).map(Response::new)
     }
 
     type SessionStream = ReceiverStream<Result<SessionResponses, Status>>;

@@ -8,6 +8,7 @@ mod health;
 mod incoming;
 mod room;
 mod session;
+mod watch;
 
 use std::sync::Arc;
 
@@ -53,6 +54,7 @@ pub(crate) async fn serve(
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let (reporter, health) = tonic_health::server::health_reporter();
+    let heralding = tokio::spawn(desk.history().clone().herald());
     let watching = tokio::spawn(health::follow(reporter, desk));
     let peers: Vec<_> = settings.others().filter_map(|server| settings.address(server).cloned()).collect();
     let peer_seats = incoming::PeerSeats::new(peers.len());
@@ -80,6 +82,7 @@ pub(crate) async fn serve(
             let _ = node_stopped.await;
         })
         .await;
+    heralding.abort();
     watching.abort();
     looking.abort();
     served

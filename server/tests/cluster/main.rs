@@ -5,4 +5,5 @@ mod clients;
 mod failover;
 mod neighbours;
 mod reads;
+mod watch;
 mod world;

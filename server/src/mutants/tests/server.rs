@@ -33,7 +33,9 @@ pub(super) async fn read_waits_beyond_the_lease(planted: Planted) -> Verdict {
     let settings = Arc::new(settings(&line(0), planted));
     let mut primary = Driving::start(&settings, Arc::new(PowerFailureFiles::new()));
     let servers: Arc<[Address]> = settings.servers.clone().into();
-    let desk = Desk::new(settings.node.me, servers, primary.handles.asks.clone(), primary.handles.place.clone());
+    let handles = &primary.handles;
+    let (asks, place, history) = (handles.asks.clone(), handles.place.clone(), handles.history.clone());
+    let desk = Desk::new(settings.node.me, servers, asks, place, history);
     let acceptor = Acceptor::new(primary.handles.life.clone());
     let (_node_stopped, told) = oneshot::channel();
     let shared = settings.clone();
