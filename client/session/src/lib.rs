@@ -59,6 +59,7 @@ mod route;
 mod seats;
 mod sending;
 mod session;
+pub mod watch;
 
 pub use outcome::{Answer, Failure, Heard, NotApplied, Outcome, Reason, Tried, Unknown};
 pub use port::{Attempt, CallId, Freshness, Input, Operation, Output, Seat};
