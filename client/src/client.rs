@@ -5,14 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use heirloom_proto::{Response, limits};
+use heirloom_proto::{Response, ServerId, limits};
 use heirloom_session::{Answer, CallId, Operation, Reason};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::answer::{Entry, Looked, ReadOptions};
 use crate::driver::{Ask, Driver};
-use crate::error::{BadInput, Error, NotApplied, Report, Unknown};
+use crate::error::{BadInput, Error, NotApplied, Report, ServerReport, Unknown};
+use crate::transport::WatchChannels;
 use heirloom_proto::Address;
 
 /// How long a call waits for its answer unless it is told otherwise.
@@ -39,6 +40,7 @@ pub struct Client {
     asks: mpsc::UnboundedSender<Ask>,
     permits: Arc<Semaphore>,
     calls: Arc<AtomicU64>,
+    channels: Arc<WatchChannels>,
     timeout: Duration,
 }
 
@@ -73,7 +75,8 @@ impl Builder {
         let (asks, taken) = mpsc::unbounded_channel();
         tokio::spawn(Driver::new(addresses, taken).run());
         let permits = Arc::new(Semaphore::new(UNDER_WAY_MAX));
-        Ok(Client { asks, permits, calls: Arc::new(AtomicU64::new(1)), timeout: self.timeout })
+        let calls = Arc::new(AtomicU64::new(1));
+        Ok(Client { asks, permits, calls, channels: Arc::default(), timeout: self.timeout })
     }
 }
 
@@ -151,14 +154,44 @@ impl Client {
         self.call(&asked, Operation::Close).await.map(drop)
     }
 
+    /// When a call that is made now must be over.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout.min(TIMEOUT_MAX)
+    }
+
+    /// A number that no other call of any clone has.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.calls.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The connections for watches.
+    pub(crate) fn channels(&self) -> &WatchChannels {
+        &self.channels
+    }
+
+    /// The servers that are known by now; none where the runtime is shutting down.
+    pub(crate) async fn servers(&self) -> Vec<(Option<ServerId>, Address)> {
+        let (reply, known) = oneshot::channel();
+        match self.asks.send(Ask::Servers(reply)) {
+            Ok(()) => known.await.unwrap_or_default(),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// No server answered what was asked, which changes nothing.
+    pub(crate) fn not_answered(&self, asked: String, reason: Reason, servers: Vec<ServerReport>) -> Error {
+        let report = Report { asked, is_change: false, timeout: self.timeout, reason: Some(reason), servers };
+        Error::NotApplied(NotApplied(report))
+    }
+
     pub(crate) async fn call(&self, asked: &Asked, operation: Operation) -> Result<Answer, Error> {
-        let deadline = Instant::now() + self.timeout.min(TIMEOUT_MAX);
+        let deadline = self.deadline();
         // Whoever finds no room until its deadline was never heard of by the driver, so nothing of it was sent.
         let Ok(permit) = tokio::time::timeout_at(deadline, self.permits.clone().acquire_owned()).await else {
             return Err(self.failure(asked, Some(Reason::OutOfTime), Vec::new(), false));
         };
         let permit = permit.expect("nobody closes the semaphore");
-        let call = CallId(self.calls.fetch_add(1, Ordering::Relaxed));
+        let call = CallId(self.next_number());
         let (reply, ended) = oneshot::channel();
         if self.asks.send(Ask::Call { call, operation, deadline, reply, permit }).is_err() {
             return Err(self.failure(asked, None, Vec::new(), false));
@@ -183,13 +216,7 @@ impl Client {
         self.failure(asked, Some(Reason::OutOfTime), Vec::new(), asked.is_change)
     }
 
-    fn failure(
-        &self,
-        asked: &Asked,
-        reason: Option<Reason>,
-        servers: Vec<crate::error::ServerReport>,
-        is_unknown: bool,
-    ) -> Error {
+    fn failure(&self, asked: &Asked, reason: Option<Reason>, servers: Vec<ServerReport>, is_unknown: bool) -> Error {
         let report =
             Report { asked: asked.words(), is_change: asked.is_change, timeout: self.timeout, reason, servers };
         if is_unknown { Error::Unknown(Unknown(report)) } else { Error::NotApplied(NotApplied(report)) }
@@ -204,7 +231,7 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         /// Enough to tell keys apart, and short enough for a line.
         const CHARACTERS_MAX: usize = 64;
         if self.key.is_empty() {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use heirloom_proto::wire::refusal::sentence;
-use heirloom_proto::{Refusal, ServerId};
+use heirloom_proto::{Refusal, ServerId, Version};
 use heirloom_session::{Heard, Reason};
 
 use heirloom_proto::{Address, BadAddress};
@@ -18,6 +18,8 @@ pub enum Error {
     NotApplied(NotApplied),
     /// The change was carried out, will still be, or never is: once or not at all. Read the key to find out.
     Unknown(Unknown),
+    /// A watch can't go on without a gap.
+    WatchLost(WatchLost),
 }
 
 /// A call that no server could carry out.
@@ -44,6 +46,8 @@ pub enum BadInput {
         /// How many conditions it has.
         conditions: usize,
     },
+    /// The range ends before it begins.
+    Range,
     /// The value is larger than any server takes. **Units:** bytes.
     Value {
         /// How large it is.
@@ -58,6 +62,27 @@ pub struct NotApplied(pub Report);
 /// A change of which nobody knows whether it was carried out; it was, or will be, at most once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unknown(pub Report);
+
+/// Why a watch is over. What is in the keys now must be read, or scanned, and watched from there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WatchLost {
+    /// The watch was too slow, or began too late: no server that answers keeps what it wants next.
+    TooOld {
+        /// What was asked, for people.
+        asked: String,
+        /// The version that it wants next.
+        wanted: Version,
+        /// The oldest version that is kept: the lowest to watch from.
+        oldest: Version,
+    },
+    /// The cluster was set back by an operator, or another one has taken its place: versions are counted anew.
+    SetBack {
+        /// What was asked, for people.
+        asked: String,
+        /// All up to this version was told, before.
+        told: Version,
+    },
+}
 
 /// What was asked, which servers were tried, and what each answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,12 +125,18 @@ impl Error {
                 Some(Reason::Refused(refusal)) => Some(refusal),
                 Some(Reason::OutOfTime | Reason::SessionExpired) | None => None,
             },
-            Self::BadInput(_) => None,
+            Self::BadInput(_) | Self::WatchLost(_) => None,
         }
     }
 }
 
 impl std::error::Error for Error {}
+
+impl From<WatchLost> for Error {
+    fn from(lost: WatchLost) -> Self {
+        Self::WatchLost(lost)
+    }
+}
 
 impl From<BadInput> for Error {
     fn from(bad: BadInput) -> Self {
@@ -118,7 +149,7 @@ impl Error {
     pub(crate) fn about(mut self, more: &str) -> Self {
         match &mut self {
             Self::NotApplied(NotApplied(report)) | Self::Unknown(Unknown(report)) => report.asked.push_str(more),
-            Self::BadInput(_) => {}
+            Self::BadInput(_) | Self::WatchLost(_) => {}
         }
         self
     }
@@ -129,8 +160,26 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BadInput(bad) => bad.fmt(f),
+            Self::WatchLost(lost) => lost.fmt(f),
             Self::NotApplied(NotApplied(report)) => report.tell(f, false),
             Self::Unknown(Unknown(report)) => report.tell(f, true),
+        }
+    }
+}
+
+impl fmt::Display for WatchLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooOld { asked, wanted, oldest } => write!(
+                f,
+                "{asked} was cut off: what was changed at version {wanted} is no longer kept, and the oldest version that is \
+                 kept is {oldest}; read or scan the keys anew, and watch from the version after that"
+            ),
+            Self::SetBack { asked, told } => write!(
+                f,
+                "{asked} was cut off: the cluster was set back, or is another one, and counts its versions anew; all up to \
+                 version {told} was told before; read or scan the keys anew, and watch from the version after that"
+            ),
         }
     }
 }
@@ -156,6 +205,7 @@ impl fmt::Display for BadInput {
                      another key, and at most {count_max} conditions"
                 )
             }
+            Self::Range => f.write_str("the range ends before it begins, so that no key can be in it"),
             Self::Value { bytes } => write!(f, "the value has {bytes} bytes: no server takes more than {value_max}"),
         }
     }

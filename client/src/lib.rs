@@ -21,6 +21,7 @@
 //!     Err(heirloom::Error::NotApplied(why)) => println!("surely not applied, try again: {:?}", why.0.reason),
 //!     Err(heirloom::Error::Unknown(why)) => println!("applied or not, read the key: {:?}", why.0.reason),
 //!     Err(heirloom::Error::BadInput(what)) => println!("never sent: {what}"),
+//!     Err(heirloom::Error::WatchLost(_)) => unreachable!("that is for watches"),
 //! }
 //! # }
 //! ```
@@ -28,6 +29,8 @@
 //! A change may hang on conditions, whose failing is no error but an answer; and several changes may take effect as one:
 //! see [`Client::add_if_absent`], [`Client::add_if_version`], [`Client::delete_if_version`] and [`Client::change_set`].
 //! [`Client::append`] lets the primary make the key: a prefix and the next number.
+//!
+//! [`Client::watch`] tells all changes of a range of keys, each once and in order, through any failover.
 //!
 //! The rules behind it (request numbers, whom to ask next, what is known of an outcome) are the pure crate
 //! `heirloom-session`; here are the connections and the task that drives it.
@@ -40,10 +43,12 @@ mod demo;
 mod driver;
 mod error;
 mod transport;
+mod watch;
 
 pub use answer::{Appended, Changed, Conditional, Entry, Looked, NotMet, ReadOptions};
 pub use changes::ChangeSet;
 pub use client::{Builder, Client, TIMEOUT_DEFAULT};
-pub use error::{BadInput, Error, NotApplied, Report, ServerReport, Unknown};
-pub use heirloom_proto::{Address, BadAddress, Epoch, ServerId, Version, WallTime};
+pub use error::{BadInput, Error, NotApplied, Report, ServerReport, Unknown, WatchLost};
+pub use heirloom_proto::{Address, BadAddress, Epoch, KeyChange, KeyRange, ServerId, Version, WallTime};
 pub use heirloom_session::{Freshness as Consistency, Heard, Reason};
+pub use watch::{Watch, WatchOptions, Watched};

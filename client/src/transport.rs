@@ -1,9 +1,12 @@
 //! How a connection to a server is made.
 
+use std::collections::HashMap;
 use std::error::Error;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use heirloom_proto::limits;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
@@ -16,6 +19,14 @@ const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// Windows larger than what is ever in flight. With the default of 64 KiB large values would wait for round trips; with
 /// an adaptive window h2 ends the connection under many small messages.
 const WINDOW_BYTES: u32 = 16 << 20;
+/// How much of one watch waits for its reader, here or at the server. Enough for some messages; what is more waits in the
+/// server's ring, where it is kept once for all.
+const WATCH_WINDOW_BYTES: u32 = 128 << 10;
+/// How many watches of one client are begun at once; the others wait for these. When a server is lost, all that listened
+/// to it come to the others.
+const WATCHES_OPENED_AT_ONCE: usize = 64;
+/// The largest window of a connection (RFC 9113, 6.9.1), under which some eight thousand watches may be full.
+const CONNECTION_WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
 
 /// The largest answer that is taken. **Units:** bytes.
 pub(crate) const MESSAGE_BYTES_MAX: usize = limits::VALUE_BYTES_MAX_MAX + (2 << 20);
@@ -24,17 +35,56 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = limits::VALUE_BYTES_MAX_MAX + (2 << 
 ///
 /// **Errors:** why not, for people.
 pub(crate) async fn connect(address: &Address) -> Result<Channel, String> {
+    endpoint(address, WINDOW_BYTES, WINDOW_BYTES)?.connect().await.map_err(|error| cause(&error))
+}
+
+/// The connections for watches, one for each server, made when they are needed and again when they are lost.
+///
+/// They are not those of the calls: a watch that is not read fills its window, and calls must not wait behind it. Nor do
+/// watches wait for each other: the connection has room for thousands of full streams.
+#[derive(Debug)]
+pub(crate) struct WatchChannels {
+    channels: Mutex<HashMap<Address, Channel>>,
+    opening: Semaphore,
+}
+
+impl Default for WatchChannels {
+    fn default() -> Self {
+        Self { channels: Mutex::default(), opening: Semaphore::new(WATCHES_OPENED_AT_ONCE) }
+    }
+}
+
+impl WatchChannels {
+    /// The right to ask a server to begin a watch, to be held while it is asked.
+    pub(crate) async fn may_open(&self) -> SemaphorePermit<'_> {
+        self.opening.acquire().await.expect("nobody closes the semaphore")
+    }
+
+    /// The one to a server. Must be called within the runtime.
+    ///
+    /// **Errors:** what is wrong with the address, for people.
+    pub(crate) fn to(&self, address: &Address) -> Result<Channel, String> {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(channel) = channels.get(address) {
+            return Ok(channel.clone());
+        }
+        let channel = endpoint(address, WATCH_WINDOW_BYTES, CONNECTION_WINDOW_BYTES_MAX)?.connect_lazy();
+        channels.insert(address.clone(), channel.clone());
+        Ok(channel)
+    }
+}
+
+fn endpoint(address: &Address, stream_window: u32, connection_window: u32) -> Result<Endpoint, String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| cause(&error))?;
-    let endpoint = endpoint
+    Ok(endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .tcp_keepalive(Some(KEEP_ALIVE))
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true)
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES);
-    endpoint.connect().await.map_err(|error| cause(&error))
+        .initial_stream_window_size(stream_window)
+        .initial_connection_window_size(connection_window))
 }
 
 /// The innermost cause of an error, which is what a person can do something about.

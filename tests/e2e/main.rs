@@ -14,3 +14,4 @@ mod planted;
 mod reads;
 mod returning;
 mod two_servers;
+mod watch;

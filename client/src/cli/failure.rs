@@ -74,6 +74,8 @@ impl From<Error> for Failure {
                 Error::NotApplied(_),
                 Some(Refusal::BadKey { .. } | Refusal::BadValue { .. } | Refusal::BadSet { .. }),
             ) => Self::Usage(message),
+            // What is wanted is gone, and waiting won't bring it back: a "no" that stays one.
+            (Error::WatchLost(_), _) => Self::No(message),
             (Error::NotApplied(_) | Error::Unknown(_), _) => Self::Unavailable(message),
         }
     }

@@ -14,6 +14,7 @@ mod read;
 mod status;
 mod table;
 mod text;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,8 @@ pub enum Command {
     Delete(change::Delete),
     /// Add a value under a key that the primary makes: the prefix and the next number.
     Append(change::Append),
+    /// Print changes as they are committed, each once and in order, through any failover.
+    Watch(watch::Watch),
     /// Show all servers: who leads, how far each is, and whether they agree.
     Status(status::Status),
     /// Hand the part of the primary over to a server, with nothing lost.
@@ -52,6 +55,7 @@ impl Command {
             Self::Read(read) => Box::pin(read.run()).await,
             Self::Delete(delete) => Box::pin(delete.run()).await,
             Self::Append(append) => Box::pin(append.run()).await,
+            Self::Watch(watch) => Box::pin(watch.run()).await,
             Self::Status(status) => Box::pin(status.run()).await,
             Self::Promote(promote) => Box::pin(promote.run()).await,
             Self::Fence(fence) => Box::pin(fence.run()).await,

@@ -121,7 +121,7 @@ fn learnt(error: &Error) -> Vec<Address> {
         Error::NotApplied(NotApplied(report)) | Error::Unknown(Unknown(report)) => {
             report.servers.iter().map(|server| server.address.clone()).collect()
         }
-        Error::BadInput(_) => Vec::new(),
+        Error::BadInput(_) | Error::WatchLost(_) => Vec::new(),
     }
 }
 

@@ -55,7 +55,7 @@ async fn write(client: Client, journal: Journal, writer: u32, told_to_stop: Arc<
                 epoch: changed.epoch,
             }),
             Err(Error::Unknown(_)) => journal.pages().unknown.push(write),
-            Err(Error::NotApplied(_) | Error::BadInput(_)) => {
+            Err(Error::NotApplied(_) | Error::BadInput(_) | Error::WatchLost(_)) => {
                 journal.pages().not_applied += 1;
                 tokio::time::sleep(PAUSE).await;
             }

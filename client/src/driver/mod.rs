@@ -40,6 +40,8 @@ pub(crate) enum Ask {
     },
     /// Its caller is gone.
     Cancel(CallId),
+    /// Which servers are known by now?
+    Servers(oneshot::Sender<Vec<(Option<ServerId>, Address)>>),
 }
 
 /// Whoever waits for the end of a call; the farewell needs no permit.
@@ -131,6 +133,10 @@ impl Driver {
                 self.waiting.insert(call, (reply, Some(permit)));
                 let deadline = self.time(deadline);
                 self.step(now, Input::Call { call, operation, deadline });
+            }
+            Ask::Servers(reply) => {
+                // Whoever asked may have gone away.
+                let _ = reply.send(self.seats.known());
             }
             Ask::Cancel(call) => {
                 if self.waiting.remove(&call).is_some() {

@@ -79,6 +79,11 @@ impl Seats {
         self.places[usize::from(seat.0)].server
     }
 
+    /// The servers that are known, in the order of the client's list.
+    pub(super) fn known(&self) -> Vec<(Option<ServerId>, Address)> {
+        self.places.iter().map(|place| (place.server, place.address.clone())).collect()
+    }
+
     /// A server told where another one is.
     pub(super) fn heard_of(&mut self, server: ServerId, address: Address) {
         self.heard_of.insert(server, address);
