@@ -117,6 +117,15 @@ impl Cluster {
         (status, said)
     }
 
+    /// How much memory a server's process has.
+    pub fn memory_bytes(&self, id: usize) -> u64 {
+        let child = self.servers[id].process.as_ref().expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("a Linux machine");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("told for every process");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kib << 10
+    }
+
     pub fn signal(&self, id: usize, signal: Signal) {
         let child = self.servers[id].process.as_ref().expect("it runs");
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid")).expect("a pid");
