@@ -111,7 +111,7 @@ pub(crate) async fn by_library(client: &Client, wish: &Wish) -> Result<Option<An
         Ok(answer) => Ok(Some(answer)),
         Err(Error::Unknown(_)) => Ok(None),
         Err(Error::NotApplied(_)) => Ok(Some(Answer::NotApplied)),
-        Err(error @ Error::BadInput(_)) => Err(error.to_string()),
+        Err(error @ (Error::BadInput(_) | Error::WatchLost(_))) => Err(error.to_string()),
     }
 }
 
