@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use heirloom_proto::codec::Writer;
-use heirloom_proto::{Digest, Version, WallTime};
+use heirloom_proto::{Digest, KeyRange, Refusal, Version, WallTime};
+
+use crate::past::{AsOf, Past};
 
 /// What is stored under a key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +26,7 @@ pub struct Dictionary {
     /// How many values were appended under each prefix, ever: numbers are not given out again when keys are deleted.
     appended: BTreeMap<Bytes, u64>,
     version: Version,
+    past: Past,
 }
 
 impl Dictionary {
@@ -57,6 +60,31 @@ impl Dictionary {
         self.keys.iter()
     }
 
+    /// The lowest version whose state can still be told.
+    pub fn oldest(&self) -> Version {
+        self.past.oldest()
+    }
+
+    /// The keys of a range with what was stored under them at a version, which is the present one or an earlier one.
+    ///
+    /// **Refuses when** so much was changed since that it is no longer kept.
+    pub fn as_of(
+        &self,
+        range: &KeyRange,
+        version: Version,
+    ) -> Result<impl Iterator<Item = (&Bytes, &Stored)>, Refusal> {
+        let oldest = self.oldest();
+        if version < oldest {
+            return Err(Refusal::VersionTooOld { oldest });
+        }
+        Ok(AsOf::new(&self.keys, &self.past, range, version).into_iter().flatten())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn past(&self) -> &Past {
+        &self.past
+    }
+
     pub(crate) fn advance(&mut self, version: Version) {
         self.version = version;
     }
@@ -68,7 +96,7 @@ impl Dictionary {
         match self.keys.get_mut(key) {
             Some(before) => {
                 digest.remove(&part(key, before));
-                *before = stored;
+                self.past.keep(key, std::mem::replace(before, stored), self.version);
             }
             None => {
                 self.keys.insert(Bytes::copy_from_slice(key), stored);
@@ -93,6 +121,7 @@ impl Dictionary {
     pub(crate) fn remove(&mut self, key: &Bytes, digest: &mut Digest) {
         let before = self.keys.remove(key).expect("an effect removes what is there");
         digest.remove(&part(key, &before));
+        self.past.keep(key, before, self.version);
     }
 }
 

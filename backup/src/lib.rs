@@ -8,6 +8,8 @@ mod backup;
 mod dictionary;
 pub mod lease;
 mod log;
+mod page;
+mod past;
 mod prepared;
 mod reads;
 mod replica;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use heirloom_proto::{Effect, Entry, LogIndex, Sealed, Version};
+use heirloom_proto::{Effect, Entry, KeyRange, LogIndex, Lookup, Sealed, Version};
 
 /// What becomes of a key when all that is prepared is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,6 +56,19 @@ impl PreparedKeys {
                 Effect::Count { .. } | Effect::OpenSession(_) | Effect::RemoveSession(_) => {}
             }
         }
+    }
+
+    /// The newest prepared entry that touches what a read looks up.
+    pub(crate) fn touches_any(&self, lookup: &Lookup) -> Option<LogIndex> {
+        match lookup {
+            Lookup::Key { key, .. } => self.touches(key).map(|prepared| prepared.index),
+            Lookup::Page(scan) => self.touches_range(&scan.range),
+        }
+    }
+
+    fn touches_range(&self, range: &KeyRange) -> Option<LogIndex> {
+        let prepared = self.keys.range::<[u8], _>(range.bounds()?);
+        prepared.map(|(_, prepared)| prepared.index).max()
     }
 
     pub(crate) fn touches(&self, key: &[u8]) -> Option<PreparedKey> {

@@ -2,25 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use heirloom_proto::limits::WAITING_REQUESTS_MAX;
 use heirloom_proto::{
-    Consistency, Epoch, LogIndex, Mutant, Outbox, Refusal, Response, Seen, ServerId, Time, Token, Version, planted,
+    At, Consistency, Epoch, LogIndex, Lookup, Mutant, Outbox, Refusal, Seen, ServerId, Time, Token, Version, planted,
 };
 
 use crate::backup::Backup;
 use crate::lease::{self, LeaseHeld};
-use crate::replica::Replica;
 
 /// A read that this copy does not answer any more; whoever leads may.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Unanswered {
     /// Who asked.
     pub token: Token,
-    /// The key.
-    pub key: Bytes,
-    /// How fresh.
-    pub consistency: Consistency,
+    /// What is looked up.
+    pub lookup: Lookup,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,9 +28,9 @@ struct Waiting {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum For {
-    /// A linearizable read that came under the lease, while entries up to this one touched its key.
+    /// A linearizable read that came under the lease, while entries up to this one touched what it looks up.
     Applied(LogIndex),
-    /// A causal read.
+    /// A causal read, or a page at a version.
     Version(Version),
 }
 
@@ -91,22 +87,29 @@ impl Backup {
         if self.differs() {
             return out.respond(read.token, not_here);
         }
-        let for_what = match read.consistency {
-            Consistency::Stale => return self.answer(&read, false, now, out),
-            Consistency::Causal { at_least } if self.replica.dictionary().version() >= at_least => {
-                return self.answer(&read, false, now, out);
+        let for_what = match read.lookup.at() {
+            At::Now(Consistency::Stale) => return self.answer(&read, false, now, out),
+            // What is applied is committed, so whoever is told a version needs no lease to say what was so at it.
+            At::Now(Consistency::Causal { at_least: version }) | At::Version(version) => {
+                if self.replica.dictionary().version() >= version {
+                    return self.answer(&read, false, now, out);
+                }
+                For::Version(version)
             }
-            Consistency::Causal { at_least } => For::Version(at_least),
-            Consistency::Linearizable => {
+            At::Now(Consistency::Linearizable) => {
                 let (Some(epoch), Some(held)) = (self.works_in(), lease::prove(self.lease_until(), now)) else {
                     return out.respond(read.token, not_here);
                 };
-                match self.replica.prepared(&read.key).filter(|_| !planted(Mutant::ReadIgnoresPrepared)) {
+                let ignored = match read.lookup {
+                    Lookup::Key { .. } => planted(Mutant::ReadIgnoresPrepared),
+                    Lookup::Page(_) => planted(Mutant::ScanIgnoresPrepared),
+                };
+                match self.replica.prepared_in(&read.lookup).filter(|_| !ignored) {
                     None => return self.answer_under_lease(&read, &held, now, out),
                     Some(prepared) => {
                         self.let_go_of_other_epochs(Some(epoch), primary, out);
                         self.reads.epoch = Some(epoch);
-                        For::Applied(prepared.index)
+                        For::Applied(prepared)
                     }
                 }
             }
@@ -120,8 +123,8 @@ impl Backup {
 
     /// Answers what no longer needs to wait, and lets go of what may wait no longer here.
     ///
-    /// A linearizable read that came under a valid lease, while entry `i` was the newest here to touch its key, sees enough
-    /// once `i` is applied, without another look at the lease: when it came nothing was committed that was not in this log,
+    /// A linearizable read that came under a valid lease, while entry `i` was the newest here to touch its key, or any key of
+    /// its range, sees enough once `i` is applied, without another look at the lease: when it came nothing was committed that was not in this log,
     /// so whatever it does not see was committed after it came (docs/decisions/0011).
     pub fn answer_reads(&mut self, now: Time, primary: Option<ServerId>, out: &mut Outbox) {
         if self.reads.waiting.is_empty() {
@@ -171,24 +174,12 @@ impl Backup {
     }
 
     fn answer(&self, read: &Unanswered, waited: bool, now: Time, out: &mut Outbox) {
-        let age = self.newest_at().map(|at| now.since(at));
-        let version = self.replica.dictionary().version();
+        let version = self.replica.version_of(&read.lookup);
+        let age = match read.lookup.at() {
+            At::Now(_) => self.newest_at().map(|at| now.since(at)),
+            At::Version(_) => None,
+        };
         let seen = Seen { version, epoch: self.worked_in(), local: true, waited, age };
-        out.respond(read.token, Ok(self.replica.found(&read.key, seen)));
-    }
-}
-
-impl Replica {
-    /// The answer to a read of the applied state.
-    pub fn found(&self, key: &[u8], seen: Seen) -> Response {
-        match self.dictionary().read(key) {
-            Some(stored) => Response::Found {
-                value: stored.value.clone(),
-                version: stored.version,
-                changed_at: stored.changed_at,
-                seen,
-            },
-            None => Response::NotFound { seen },
-        }
+        out.respond(read.token, self.replica.look(&read.lookup, seen));
     }
 }

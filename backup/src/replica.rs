@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use heirloom_proto::event::{Record, Ticket};
-use heirloom_proto::{Digest, Effect, LogIndex, Mutant, Outbox, Position, Sealed, WallTime, planted};
+use heirloom_proto::{Digest, Effect, LogIndex, Lookup, Mutant, Outbox, Position, Sealed, WallTime, planted};
 
 use crate::dictionary::Dictionary;
 use crate::log::Log;
@@ -97,6 +97,11 @@ impl Replica {
     /// What the prepared entries make of a key; `None` where none of them touches it.
     pub fn prepared(&self, key: &[u8]) -> Option<PreparedKey> {
         self.prepared.touches(key)
+    }
+
+    /// The newest prepared entry that touches what a read looks up; all of a range counts, whatever its first page holds.
+    pub fn prepared_in(&self, lookup: &Lookup) -> Option<LogIndex> {
+        self.prepared.touches_any(lookup)
     }
 
     /// The digest of the applied state.

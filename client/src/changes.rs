@@ -228,6 +228,7 @@ impl Client {
             | Response::NotMet { .. }
             | Response::Found { .. }
             | Response::NotFound { .. }
+            | Response::Scanned { .. }
             | Response::Promoted { .. }
             | Response::Fenced => Err(self.nonsense(asked)),
         }

@@ -120,10 +120,7 @@ impl Client {
         let key = checked(key.as_ref())?;
         let asked = Asked { verb: "read", key: key.clone(), is_change: false };
         let operation = Operation::Read { key, freshness: options.consistency, from: options.from };
-        let Answer { response, server } = self.call(&asked, operation).await.map_err(|error| match options.from {
-            Some(server) => error.about(&format!(" from server {server}")),
-            None => error,
-        })?;
+        let Answer { response, server } = self.read_from(&asked, operation, options.from).await?;
         match response {
             Response::Found { value, version, changed_at, seen } => Ok(Some(Entry {
                 value,
@@ -139,6 +136,7 @@ impl Client {
             | Response::Changed { .. }
             | Response::Appended { .. }
             | Response::NotMet { .. }
+            | Response::Scanned { .. }
             | Response::Promoted { .. }
             | Response::Fenced => Err(self.nonsense(&asked)),
         }
@@ -152,6 +150,19 @@ impl Client {
     pub async fn close(&self) -> Result<(), Error> {
         let asked = Asked { verb: "close the session", key: Bytes::new(), is_change: false };
         self.call(&asked, Operation::Close).await.map(drop)
+    }
+
+    /// A read, whose error names the server that alone was asked.
+    pub(crate) async fn read_from(
+        &self,
+        asked: &Asked,
+        operation: Operation,
+        from: Option<ServerId>,
+    ) -> Result<Answer, Error> {
+        self.call(asked, operation).await.map_err(|error| match from {
+            Some(server) => error.about(&format!(" from server {server}")),
+            None => error,
+        })
     }
 
     /// When a call that is made now must be over.

@@ -30,6 +30,8 @@
 //! see [`Client::add_if_absent`], [`Client::add_if_version`], [`Client::delete_if_version`] and [`Client::change_set`].
 //! [`Client::append`] lets the primary make the key: a prefix and the next number.
 //!
+//! [`Client::scan`] gives any number of keys, in their order and all at one version.
+//!
 //! [`Client::watch`] tells all changes of a range of keys, each once and in order, through any failover.
 //!
 //! The rules behind it (request numbers, whom to ask next, what is known of an outcome) are the pure crate
@@ -42,6 +44,7 @@ mod client;
 mod demo;
 mod driver;
 mod error;
+mod scan;
 mod transport;
 mod watch;
 
@@ -51,4 +54,5 @@ pub use client::{Builder, Client, TIMEOUT_DEFAULT};
 pub use error::{BadInput, Error, NotApplied, Report, ServerReport, Unknown, WatchLost};
 pub use heirloom_proto::{Address, BadAddress, Epoch, KeyChange, KeyRange, ServerId, Version, WallTime};
 pub use heirloom_session::{Freshness as Consistency, Heard, Reason};
+pub use scan::{Scan, ScanEntry, ScanOptions};
 pub use watch::{Watch, WatchOptions, Watched};

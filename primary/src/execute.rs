@@ -6,8 +6,8 @@ use heirloom_proto::limits::{
     SESSIONS_REMOVED_AT_ONCE, WAITING_REQUESTS_MAX,
 };
 use heirloom_proto::{
-    Answer, Effect, LogIndex, Mutant, Origin, Outbox, Refusal, Request, RequestId, Response, SessionId, Token, Version,
-    WallTime, planted,
+    Answer, Effect, LogIndex, Lookup, Mutant, Origin, Outbox, Refusal, Request, RequestId, Response, SessionId, Token,
+    Version, WallTime, planted,
 };
 
 use crate::primary::{Held, Primary, Setting};
@@ -16,7 +16,8 @@ impl Primary {
     /// Takes a request whose parts are within bounds.
     pub fn request(&mut self, token: Token, request: Request, at: WallTime, setting: Setting<'_>, out: &mut Outbox) {
         match request {
-            Request::Read { key, consistency } => self.read(token, key, consistency, setting, out),
+            Request::Read { key, consistency } => self.read(token, Lookup::Key { key, consistency }, setting, out),
+            Request::Scan(scan) => self.read(token, Lookup::Page(scan), setting, out),
             Request::Promote(target) => self.hand_over_to(token, target, setting, out),
             Request::Fence(_) => out.respond(token, Ok(Response::Fenced)),
             Request::OpenSession | Request::CloseSession(_) | Request::Change { .. } => {
@@ -54,7 +55,9 @@ impl Primary {
                     Ok(self.change(change, Some(origin), at))
                 }
             },
-            Request::Read { .. } | Request::Promote(_) | Request::Fence(_) => unreachable!("not a write"),
+            Request::Read { .. } | Request::Scan(_) | Request::Promote(_) | Request::Fence(_) => {
+                unreachable!("not a write")
+            }
         };
         match index {
             Ok(index) if planted(Mutant::AnswerBeforeCommit) => self.answer_unless_effective(token, index, out),

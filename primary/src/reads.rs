@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use heirloom_proto::limits::WAITING_REQUESTS_MAX;
 use heirloom_proto::{
-    Consistency, Effect, Message, Mutant, Outbox, Refusal, Response, Seen, ServerId, Time, Token, Version, planted,
-    quorum,
+    At, Consistency, Effect, Lookup, Message, Mutant, Outbox, Refusal, Response, Seen, ServerId, Time, Token, Version,
+    planted, quorum,
 };
 
 use heirloom_backup::lease::{self, LeaseHeld};
@@ -17,8 +17,8 @@ use crate::primary::{Primary, Setting};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Waiting {
     token: Token,
-    key: Bytes,
-    /// The version that a causal read must see.
+    lookup: Lookup,
+    /// The version that a causal read or a later page must see.
     at_least: Version,
 }
 
@@ -50,25 +50,18 @@ impl Reads {
 }
 
 impl Primary {
-    pub(crate) fn read(
-        &mut self,
-        token: Token,
-        key: Bytes,
-        consistency: Consistency,
-        setting: Setting<'_>,
-        out: &mut Outbox,
-    ) {
+    pub(crate) fn read(&mut self, token: Token, lookup: Lookup, setting: Setting<'_>, out: &mut Outbox) {
         let version = self.replica.dictionary().version();
-        let at_least = match consistency {
-            Consistency::Stale => version,
-            Consistency::Causal { at_least } => at_least,
-            Consistency::Linearizable => Version(0),
+        let (at_least, at_once) = match lookup.at() {
+            At::Now(Consistency::Stale) => (version, true),
+            At::Now(Consistency::Causal { at_least }) | At::Version(at_least) => (at_least, version >= at_least),
+            At::Now(Consistency::Linearizable) => (Version(0), false),
         };
-        let read = Waiting { token, key, at_least };
-        if consistency != Consistency::Linearizable && version >= at_least {
+        let read = Waiting { token, lookup, at_least };
+        if at_once {
             return self.answer(&read, true, setting, out);
         }
-        // What a causal read has seen and this primary has not is prepared here at least, or of no history of ours: a
+        // What a causal read has seen, or a first page has told, and this primary has not is prepared here at least, or of no history of ours: a
         // linearizable read finds out.
         if self.serves()
             && let Some(held) = lease::prove(self.lease_until(setting), setting.now)
@@ -153,14 +146,21 @@ impl Primary {
             return out.respond(read.token, Err(Refusal::VersionAhead { version }));
         }
         let leads = self.lease_until(setting).is_some_and(|until| setting.now < until);
-        let age = (leads || !local).then_some(Duration::ZERO);
+        let newest = match read.lookup.at() {
+            At::Now(_) => leads || !local,
+            At::Version(_) => false,
+        };
+        let version = self.replica.version_of(&read.lookup);
+        let age = newest.then_some(Duration::ZERO);
         let seen = Seen { version, epoch: self.view.epoch, local, waited: false, age };
-        if let Some((value, version)) = planted(Mutant::ReadsPrepared).then(|| self.prepared_value(&read.key)).flatten()
+        if let Lookup::Key { key, .. } = &read.lookup
+            && planted(Mutant::ReadsPrepared)
+            && let Some((value, version)) = self.prepared_value(key)
         {
             let changed_at = heirloom_proto::WallTime(0);
             return out.respond(read.token, Ok(Response::Found { value, version, changed_at, seen }));
         }
-        out.respond(read.token, Ok(self.replica.found(&read.key, seen)));
+        out.respond(read.token, self.replica.look(&read.lookup, seen));
     }
 
     /// The fault [`Mutant::ReadsPrepared`]: what a prepared entry would give the key.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::limits::{KEY_BYTES_MAX, SET_COUNT_MAX};
 use crate::request::{APPEND_DIGITS, Change, Refusal, Request, Together};
+use crate::scan::KeyRange;
 
 impl Request {
     /// How many bytes of keys and values it holds.
@@ -18,6 +19,7 @@ impl Request {
                 Change::Together(set) => set.keys().map(|key| key.len() + 16).sum::<usize>() + set.value_bytes(),
             },
             Self::Read { key, .. } => key.len(),
+            Self::Scan(scan) => scan.range.bytes(),
             Self::OpenSession | Self::CloseSession(_) | Self::Promote(_) | Self::Fence(_) => 0,
         }
     }
@@ -48,6 +50,7 @@ impl Request {
                 }
             },
             Self::Read { key, .. } => check_key(key),
+            Self::Scan(scan) => check_range(&scan.range),
             Self::OpenSession | Self::CloseSession(_) | Self::Promote(_) | Self::Fence(_) => Ok(()),
         }
     }
@@ -79,10 +82,17 @@ fn check_key(key: &[u8]) -> Result<(), Refusal> {
     if fits { Ok(()) } else { Err(Refusal::BadKey { bytes_max: KEY_BYTES_MAX }) }
 }
 
+/// Where a range begins and ends need not be a key: nothing is a beginning, and ends before it leave it empty.
+fn check_range(range: &KeyRange) -> Result<(), Refusal> {
+    let fits = range.start.len().max(range.end.as_ref().map_or(0, Bytes::len)) <= KEY_BYTES_MAX;
+    if fits { Ok(()) } else { Err(Refusal::BadKey { bytes_max: KEY_BYTES_MAX }) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{Condition, KeyChange};
+    use crate::request::{Condition, Consistency, KeyChange};
+    use crate::scan::{At, Scan};
 
     fn set(keys: &[&'static str], value_bytes: usize) -> Request {
         let value = Some(Bytes::from(vec![0; value_bytes]));
@@ -110,5 +120,21 @@ mod tests {
         assert_eq!(checked(0), Ok(()));
         assert_eq!(checked(bytes_max), Ok(()));
         assert_eq!(checked(bytes_max + 1), Err(Refusal::BadKey { bytes_max }));
+    }
+
+    #[test]
+    fn a_range_may_begin_with_nothing_and_its_ends_are_no_longer_than_keys() {
+        let range = |start: usize, end: Option<usize>| {
+            let range =
+                KeyRange { start: vec![b'k'; start].into(), end: end.map(|bytes| Bytes::from(vec![b'k'; bytes])) };
+            let at = At::Now(Consistency::Stale);
+            Request::Scan(Scan { range, limit: 0, keys_only: false, at }).check_bounds(10)
+        };
+        let too_long = Err(Refusal::BadKey { bytes_max: KEY_BYTES_MAX });
+        assert_eq!(range(0, None), Ok(()));
+        assert_eq!(range(1, Some(0)), Ok(()), "an empty range is one too");
+        assert_eq!(range(KEY_BYTES_MAX, Some(KEY_BYTES_MAX)), Ok(()));
+        assert_eq!(range(KEY_BYTES_MAX + 1, None), too_long);
+        assert_eq!(range(0, Some(KEY_BYTES_MAX + 1)), too_long);
     }
 }

@@ -43,7 +43,7 @@ pub use outbox::Outbox;
 pub use proposal::{Mandate, Proposal};
 pub use register::{Register, Standing};
 pub use request::{Change, Condition, Consistency, KeyChange, Refusal, Request, RequestId, Response, Seen, Together};
-pub use scan::KeyRange;
+pub use scan::{At, KeyRange, Lookup, Scan, Scanned};
 pub use span::span_from_text;
 pub use time::{Time, WallTime};
 pub use view::View;

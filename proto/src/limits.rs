@@ -28,6 +28,17 @@ pub const SESSIONS_MAX: usize = 10_000;
 pub const SESSION_IDLE_MS_MAX: u64 = 60 * 60 * 1000;
 /// How many answers a session keeps: the window between its lowest unanswered request and its newest.
 pub const SESSION_ANSWERS_MAX: usize = 4_096;
+/// How many entries a page of a scan has at most: what a node does in one step, half a millisecond or so.
+pub const PAGE_COUNT_MAX: usize = 1_024;
+/// How many bytes of keys and values a page of a scan has at most, unless its first entry alone is larger.
+pub const PAGE_BYTES_MAX: usize = 1 << 20;
+/// How much a copy keeps of what keys had before, so that a scan goes on at the version of its first page. **Units:** bytes,
+/// of keys, values and [`PAST_RECORD_BYTES`] each. With values of 128 bytes this is some 70,000 changes of keys that were
+/// there: seconds at full load, which is longer than a scan of a million keys takes.
+pub const PAST_BYTES_MAX: usize = 32 << 20;
+/// What it takes to keep one record of what a key had before, beside key and value: its place in a map, in the queue and in
+/// the allocator.
+pub const PAST_RECORD_BYTES: usize = 320;
 /// How many epochs of a log's unsettled tail are named when an epoch starts.
 pub const TAIL_EPOCHS_MAX: usize = 4_096;
 /// How many servers a cluster has at most.
@@ -43,6 +54,8 @@ const _: () = assert!(PREPARE_BYTES_MAX + VALUE_BYTES_MAX_MAX + (1 << 16) < MESS
 // A change set has the values of one value, and its keys.
 const _: () =
     assert!(SET_COUNT_MAX * (KEY_BYTES_MAX + 16) + VALUE_BYTES_MAX_MAX + PREPARE_BYTES_MAX < MESSAGE_BYTES_MAX);
+const _: () = assert!(PAGE_BYTES_MAX + VALUE_BYTES_MAX_MAX + PAGE_COUNT_MAX * 64 < MESSAGE_BYTES_MAX);
+const _: () = assert!(PAST_BYTES_MAX > VALUE_BYTES_MAX_MAX + KEY_BYTES_MAX + PAST_RECORD_BYTES);
 const _: () = assert!(PREPARE_ENTRIES_MAX as u64 <= IN_FLIGHT_ENTRIES_MAX);
 const _: () = assert!(IN_FLIGHT_ENTRIES_MAX <= PREPARED_ENTRIES_MAX);
 const _: () = assert!(TAIL_EPOCHS_MAX * 64 < MESSAGE_BYTES_MAX);

@@ -136,6 +136,10 @@ mutants! {
     ReadLeaseKept = "5.2, 10",
     /// Reads: at a backup a read waits for prepared entries that touch its key.
     ReadIgnoresPrepared = "10",
+    /// Reads: at a backup a scan waits for prepared entries that touch any key of its range.
+    ScanIgnoresPrepared = "10",
+    /// Reads: what a key had before its last changes is kept for the later pages of a scan.
+    PastForgotten = "10",
     /// Reads: prepared entries are invisible to reads.
     ReadsPrepared = "2, 10",
     /// Sessions: a new primary counts the requests of inherited prepared entries as in flight.

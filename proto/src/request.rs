@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::ids::{Epoch, LogIndex, ServerId, SessionId, Version};
+use crate::scan::{Scan, Scanned};
 use crate::time::WallTime;
 
 /// The name of a request that may be retried: one that was carried out once is answered, not carried out again.
@@ -114,6 +115,8 @@ pub enum Request {
         /// How fresh.
         consistency: Consistency,
     },
+    /// A page of a range of keys.
+    Scan(Scan),
     /// A planned hand-over to this server.
     Promote(ServerId),
     /// The operator's word that this server is off.
@@ -129,7 +132,7 @@ pub struct Seen {
     pub epoch: Epoch,
     /// Whether the server that was asked answered by itself, having asked nobody.
     pub local: bool,
-    /// Whether the answer waited for a change of the key to be committed.
+    /// Whether the answer waited for a change of what was read to be committed.
     pub waited: bool,
     /// The state was the newest one at some moment no longer ago than this; `None` where that is not known.
     pub age: Option<Duration>,
@@ -194,6 +197,15 @@ pub enum Response {
         /// What was looked at.
         seen: Seen,
     },
+    /// A page of a range of keys, in their order, as they were at the version that was looked at.
+    Scanned {
+        /// The keys that have a value.
+        entries: Vec<Scanned>,
+        /// Where the next page begins: the next key of the range that has a value; `None` where there is none.
+        next: Option<Bytes>,
+        /// What was looked at.
+        seen: Seen,
+    },
     /// The target leads now, or the view that makes it lead is on its way.
     Promoted {
         /// Who leads.
@@ -207,7 +219,7 @@ impl Response {
     /// What a read looked at; `None` for other answers.
     pub fn seen(&self) -> Option<&Seen> {
         match self {
-            Self::Found { seen, .. } | Self::NotFound { seen } => Some(seen),
+            Self::Found { seen, .. } | Self::NotFound { seen } | Self::Scanned { seen, .. } => Some(seen),
             Self::SessionOpened { .. }
             | Self::SessionClosed
             | Self::Changed { .. }
@@ -221,7 +233,7 @@ impl Response {
     /// The answer as it is passed on by a server that did not give it itself.
     #[must_use]
     pub fn forwarded(mut self) -> Self {
-        if let Self::Found { seen, .. } | Self::NotFound { seen } = &mut self {
+        if let Self::Found { seen, .. } | Self::NotFound { seen } | Self::Scanned { seen, .. } = &mut self {
             seen.local = false;
         }
         self
@@ -275,7 +287,7 @@ pub enum Refusal {
     HandOverCalledOff,
     /// The server has restarted and may not use proof; `recover` is the way.
     Recovering,
-    /// The cluster has never been at the version that a causal read names: it was set back, or the version is of another
+    /// The cluster has never been at the version that a causal read or a later page names: it was set back, or the version is of another
     /// cluster.
     VersionAhead {
         /// The version that the cluster is at.

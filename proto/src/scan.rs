@@ -1,6 +1,12 @@
-//! Ranges of keys.
+//! What is looked up: a key, or a range of keys page by page.
+
+use std::ops::{Bound, RangeBounds};
 
 use bytes::Bytes;
+
+use crate::ids::Version;
+use crate::request::{Consistency, Request};
+use crate::time::WallTime;
 
 /// Keys that lie together, in the order of their bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
@@ -33,6 +39,85 @@ impl KeyRange {
     pub fn contains(&self, key: &[u8]) -> bool {
         self.start <= key && self.end.as_ref().is_none_or(|end| key < end)
     }
+
+    /// For the look-ups of maps, which panic where the range is empty; `None` there.
+    pub fn bounds(&self) -> Option<impl RangeBounds<[u8]> + Copy> {
+        let end = self.end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(end.as_ref()));
+        (!self.is_empty()).then_some((Bound::Included(self.start.as_ref()), end))
+    }
+
+    /// How many bytes its ends have.
+    pub fn bytes(&self) -> usize {
+        self.start.len() + self.end.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// Which state is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum At<How> {
+    /// The present one, as fresh as this.
+    Now(How),
+    /// The one of this version, which an earlier answer named.
+    Version(Version),
+}
+
+/// One page of a range of keys.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Scan<How = Consistency> {
+    /// The range, or what is left of it.
+    pub range: KeyRange,
+    /// How many entries are wanted at most; 0 for as many as a page holds.
+    pub limit: u32,
+    /// Whether the values are left out.
+    pub keys_only: bool,
+    /// Of which state.
+    pub at: At<How>,
+}
+
+/// A key of a page, with what it had at the page's version.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Scanned {
+    /// The key.
+    pub key: Bytes,
+    /// Its value; empty where keys alone were asked for.
+    pub value: Bytes,
+    /// The version of its last change.
+    pub version: Version,
+    /// The time of its last change.
+    pub changed_at: WallTime,
+}
+
+/// What a read looks up.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Lookup {
+    /// The value of a key.
+    Key {
+        /// The key.
+        key: Bytes,
+        /// How fresh.
+        consistency: Consistency,
+    },
+    /// A page of a range.
+    Page(Scan),
+}
+
+impl Lookup {
+    /// Which state it looks at.
+    pub fn at(&self) -> At<Consistency> {
+        match self {
+            Self::Key { consistency, .. } => At::Now(*consistency),
+            Self::Page(scan) => scan.at,
+        }
+    }
+}
+
+impl From<Lookup> for Request {
+    fn from(lookup: Lookup) -> Self {
+        match lookup {
+            Lookup::Key { key, consistency } => Self::Read { key, consistency },
+            Lookup::Page(scan) => Self::Scan(scan),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -59,13 +144,13 @@ mod tests {
     }
 
     #[test]
-    fn a_range_that_ends_before_it_begins_is_empty() {
+    fn a_range_that_ends_before_it_begins_is_empty_and_has_no_bounds() {
         let range = |start: &'static [u8], end: &'static [u8]| KeyRange {
             start: Bytes::from_static(start),
             end: Some(Bytes::from_static(end)),
         };
         for empty in [range(b"b", b"a"), range(b"a", b"a"), range(b"", b"")] {
-            assert!(empty.is_empty() && !empty.contains(b"a"), "{empty:?}");
+            assert!(empty.is_empty() && empty.bounds().is_none() && !empty.contains(b"a"), "{empty:?}");
         }
         assert!(!range(b"a", b"a\0").is_empty() && range(b"a", b"a\0").contains(b"a"));
     }

@@ -13,5 +13,6 @@ mod failover;
 mod planted;
 mod reads;
 mod returning;
+mod scans;
 mod two_servers;
 mod watch;

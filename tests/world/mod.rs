@@ -117,6 +117,11 @@ impl Cluster {
         (status, said)
     }
 
+    /// The process of a server that runs.
+    pub fn pid(&self, id: usize) -> u32 {
+        self.servers[id].process.as_ref().expect("it runs").id()
+    }
+
     /// How much memory a server's process has.
     pub fn memory_bytes(&self, id: usize) -> u64 {
         let child = self.servers[id].process.as_ref().expect("it runs");
@@ -127,8 +132,7 @@ impl Cluster {
     }
 
     pub fn signal(&self, id: usize, signal: Signal) {
-        let child = self.servers[id].process.as_ref().expect("it runs");
-        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid")).expect("a pid");
+        let pid = Pid::from_raw(i32::try_from(self.pid(id)).expect("a pid")).expect("a pid");
         kill_process(pid, signal).expect("the process is ours");
     }
 

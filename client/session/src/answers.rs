@@ -4,7 +4,7 @@ use heirloom_proto::{Epoch, Refusal, Request, Response, ServerId, Time};
 
 use crate::call::{Call, Number, Task, Who};
 use crate::outcome::{Answer, Heard, Reason};
-use crate::port::{Attempt, Freshness, Output, Seat};
+use crate::port::{Attempt, Output, Seat};
 use crate::route::{Leading, Route, Search};
 use crate::session::Session;
 
@@ -14,8 +14,17 @@ impl Session {
         place.refusal = None;
         let server = server.or(place.server);
         let spread = place.is_spread(attempt.number);
-        if matches!(response, Response::Found { .. } | Response::NotFound { .. }) {
-            place.read_answered(now, attempt.number);
+        match response {
+            Response::Found { .. } | Response::NotFound { .. } => place.read_answered(now, attempt.number),
+            // How long it takes to fill a page says nothing of how near a server is.
+            Response::Scanned { .. } => place.page_answered(),
+            Response::SessionOpened { .. }
+            | Response::SessionClosed
+            | Response::Changed { .. }
+            | Response::Appended { .. }
+            | Response::NotMet { .. }
+            | Response::Promoted { .. }
+            | Response::Fenced => {}
         }
         let Some(who) = place.take(attempt.number) else {
             return self.answered_late(attempt, &response);
@@ -28,7 +37,7 @@ impl Session {
         self.learn_version(&response);
         let vouches = matches!(
             self.calls.get(&who).map(|call| &call.task),
-            Some(Task::Read { freshness: Freshness::Linearizable, .. })
+            Some(Task::Read { lookup, .. }) if lookup.is_linearizable()
         );
         self.learn_primary(now, attempt, &response, Source { spread, vouches });
         match response {
@@ -44,6 +53,7 @@ impl Session {
             | Response::NotMet { .. }
             | Response::Found { .. }
             | Response::NotFound { .. }
+            | Response::Scanned { .. }
             | Response::Promoted { .. }
             | Response::Fenced => {}
         }
@@ -121,7 +131,7 @@ impl Session {
             Response::Changed { version, .. }
             | Response::Appended { version, .. }
             | Response::NotMet { version, .. } => *version,
-            Response::Found { seen, .. } | Response::NotFound { seen } => seen.version,
+            Response::Found { seen, .. } | Response::NotFound { seen } | Response::Scanned { seen, .. } => seen.version,
             Response::SessionOpened { .. } | Response::SessionClosed | Response::Promoted { .. } | Response::Fenced => {
                 return;
             }
@@ -136,7 +146,9 @@ impl Session {
             Response::Changed { epoch, .. } | Response::Appended { epoch, .. } | Response::NotMet { epoch, .. } => {
                 (Some(*epoch), false)
             }
-            Response::Found { seen, .. } | Response::NotFound { seen } => (Some(seen.epoch), seen.local),
+            Response::Found { seen, .. } | Response::NotFound { seen } | Response::Scanned { seen, .. } => {
+                (Some(seen.epoch), seen.local)
+            }
             Response::SessionOpened { .. } | Response::SessionClosed | Response::Promoted { .. } | Response::Fenced => {
                 (None, false)
             }

@@ -1,7 +1,7 @@
 //! One call: what is asked, where it was sent, and what is known of it.
 
 use bytes::Bytes;
-use heirloom_proto::{Change, Consistency, Request, RequestId, ServerId, SessionId, Time, Version};
+use heirloom_proto::{At, Change, Consistency, Request, RequestId, Scan, ServerId, SessionId, Time, Version};
 
 use crate::outcome::Heard;
 use crate::port::{Attempt, CallId, Freshness, Operation, Seat};
@@ -20,8 +20,43 @@ pub(crate) enum Who {
 pub(crate) enum Task {
     Open,
     Close(SessionId),
-    Read { key: Bytes, freshness: Freshness, from: Option<ServerId> },
+    Read { lookup: Lookup, from: Option<ServerId> },
     Change(Change),
+}
+
+/// What a read looks up.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Lookup {
+    Key { key: Bytes, freshness: Freshness },
+    Page(Scan<Freshness>),
+}
+
+impl Lookup {
+    /// Whether its answer is given under a lease, or by the primary.
+    pub(crate) fn is_linearizable(&self) -> bool {
+        match self {
+            Self::Key { freshness, .. } => *freshness == Freshness::Linearizable,
+            Self::Page(scan) => scan.at == At::Now(Freshness::Linearizable),
+        }
+    }
+
+    fn request(&self, seen: Version) -> Request {
+        let consistency = |freshness| match freshness {
+            Freshness::Linearizable => Consistency::Linearizable,
+            Freshness::Causal => Consistency::Causal { at_least: seen },
+            Freshness::Stale => Consistency::Stale,
+        };
+        match self {
+            Self::Key { key, freshness } => Request::Read { key: key.clone(), consistency: consistency(*freshness) },
+            Self::Page(Scan { range, limit, keys_only, at }) => {
+                let at = match at {
+                    At::Now(freshness) => At::Now(consistency(*freshness)),
+                    At::Version(version) => At::Version(*version),
+                };
+                Request::Scan(Scan { range: range.clone(), limit: *limit, keys_only: *keys_only, at })
+            }
+        }
+    }
 }
 
 /// The name of a numbered change. Unlike a `RequestId` it doesn't say what is unanswered: that is known at the sending.
@@ -58,7 +93,10 @@ impl Call {
     pub(crate) fn task_of(operation: Operation, session: Option<SessionId>) -> Option<Task> {
         match operation {
             Operation::Change(change) => Some(Task::Change(change)),
-            Operation::Read { key, freshness, from } => Some(Task::Read { key, freshness, from }),
+            Operation::Read { key, freshness, from } => {
+                Some(Task::Read { lookup: Lookup::Key { key, freshness }, from })
+            }
+            Operation::Scan { scan, from } => Some(Task::Read { lookup: Lookup::Page(scan), from }),
             Operation::Close => session.map(Task::Close),
         }
     }
@@ -102,14 +140,7 @@ impl Call {
         match &self.task {
             Task::Open => Request::OpenSession,
             Task::Close(session) => Request::CloseSession(*session),
-            Task::Read { key, freshness, .. } => {
-                let consistency = match freshness {
-                    Freshness::Linearizable => Consistency::Linearizable,
-                    Freshness::Causal => Consistency::Causal { at_least: seen },
-                    Freshness::Stale => Consistency::Stale,
-                };
-                Request::Read { key: key.clone(), consistency }
-            }
+            Task::Read { lookup, .. } => lookup.request(seen),
             Task::Change(change) => {
                 let number = self.number.expect("a change is numbered before it is sent");
                 let id = RequestId {

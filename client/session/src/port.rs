@@ -1,7 +1,7 @@
 //! What enters a session and what leaves it.
 
 use bytes::Bytes;
-use heirloom_proto::{Change, Refusal, Request, Response, ServerId, Time};
+use heirloom_proto::{Change, Refusal, Request, Response, Scan, ServerId, Time};
 
 use crate::outcome::Outcome;
 
@@ -33,6 +33,13 @@ pub enum Operation {
         key: Bytes,
         /// How fresh.
         freshness: Freshness,
+        /// The only server that is to be asked; it asks the primary where it must.
+        from: Option<ServerId>,
+    },
+    /// A page of a range of keys.
+    Scan {
+        /// The page.
+        scan: Scan<Freshness>,
         /// The only server that is to be asked; it asks the primary where it must.
         from: Option<ServerId>,
     },

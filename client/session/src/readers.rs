@@ -145,6 +145,11 @@ impl Reading {
     pub(crate) fn answered_in(&mut self, span: Duration) {
         // An eighth of the newest: one slow answer does not make a server far.
         self.latency = Some(self.latency.map_or(span, |latency| latency * 7 / 8 + span / 8));
+        self.answered();
+    }
+
+    /// It answers by itself: whatever it refused before.
+    pub(crate) fn answered(&mut self) {
         self.pause = Duration::ZERO;
         self.not_before = Time(0);
     }

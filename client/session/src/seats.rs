@@ -131,6 +131,11 @@ impl Place {
         }
     }
 
+    /// Notes that a page was answered here.
+    pub(crate) fn page_answered(&mut self) {
+        self.reading.answered();
+    }
+
     /// How long reads take here; `None` where none was answered yet.
     pub(crate) fn read_latency(&self) -> Option<Duration> {
         self.reading.latency()

@@ -2,10 +2,11 @@
 
 mod desk;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use desk::{Desk, changed, epoch, found, not_primary, session_id};
-use heirloom_proto::{Consistency, Refusal, Request, Response, ServerId, Version};
+use heirloom_proto::{At, Consistency, KeyRange, Refusal, Request, Response, Scan, Seen, ServerId, Version};
 use heirloom_session::{CallId, Freshness, Input, Operation, Seat};
 
 const NOTHING: [&str; 0] = [];
@@ -331,6 +332,39 @@ fn a_causal_read_asks_for_all_that_was_seen_before() {
     let (_, request) = desk.sent.last().expect("it was sent");
     let consistency = Consistency::Causal { at_least: Version(1) };
     assert_eq!(*request, Request::Read { key: "a".into(), consistency });
+}
+
+#[test]
+fn the_pages_of_a_scan_go_where_reads_go_and_the_later_ones_name_their_version() {
+    let mut desk = Desk::served(3);
+    let scan = |at| {
+        let range = KeyRange::of_prefix("k".into());
+        Operation::Scan { scan: Scan { range, limit: 2, keys_only: false, at }, from: None }
+    };
+    let mut asked = BTreeSet::new();
+    for (wanted, sent) in [
+        (At::Now(Freshness::Linearizable), At::Now(Consistency::Linearizable)),
+        (At::Now(Freshness::Causal), At::Now(Consistency::Causal { at_least: Version(9) })),
+        (At::Version(Version(9)), At::Version(Version(9))),
+    ] {
+        desk.call(scan(wanted));
+        let (attempt, request) = desk.sent.last().expect("it was sent").clone();
+        let Request::Scan(page) = request else { panic!("{request:?}") };
+        assert_eq!((page.at, page.limit), (sent, 2));
+        asked.insert(attempt.seat);
+        let seen = Seen { version: Version(9), epoch: epoch(1, 0), local: true, waited: false, age: None };
+        let answered = desk.answer(attempt.seat.0, Response::Scanned { entries: Vec::new(), next: None, seen });
+        assert_eq!(answered.len(), 1, "{answered:?}");
+    }
+    assert_eq!(asked.len(), 3, "each page was asked of another server");
+    desk.call(scan(At::Version(Version(3))));
+    let seat = desk.sent.last().expect("it was sent").0.seat.0;
+    let refused = desk.refuse(seat, Refusal::VersionTooOld { oldest: Version(4) });
+    assert_eq!(
+        refused,
+        ["call 5 not applied: Refused(VersionTooOld { oldest: Version(4) })"],
+        "no other server knows more"
+    );
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod options;
 pub(crate) mod output;
 mod promote;
 mod read;
+mod scan;
 mod status;
 mod table;
 mod text;
@@ -31,6 +32,8 @@ pub enum Command {
     Add(change::Add),
     /// Print the value of a key.
     Read(read::Read),
+    /// Print keys and their values in the order of the keys, all at one version.
+    Scan(scan::Scan),
     /// Delete a key.
     Delete(change::Delete),
     /// Add a value under a key that the primary makes: the prefix and the next number.
@@ -53,6 +56,7 @@ impl Command {
         let done = match self {
             Self::Add(add) => Box::pin(add.run()).await,
             Self::Read(read) => Box::pin(read.run()).await,
+            Self::Scan(scan) => Box::pin(scan.run()).await,
             Self::Delete(delete) => Box::pin(delete.run()).await,
             Self::Append(append) => Box::pin(append.run()).await,
             Self::Watch(watch) => Box::pin(watch.run()).await,

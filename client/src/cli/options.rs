@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use heirloom_session::Freshness;
 use tokio::time::Instant;
 
 use super::failure::Failure;
@@ -56,6 +57,25 @@ pub(crate) enum Format {
     Json,
 }
 
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum Mode {
+    #[default]
+    Linearizable,
+    Causal,
+    Stale,
+}
+
+impl From<Mode> for Freshness {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Linearizable => Self::Linearizable,
+            Mode::Causal => Self::Causal,
+            Mode::Stale => Self::Stale,
+        }
+    }
+}
+
 impl Options {
     /// The servers that are named.
     pub(crate) fn servers(&self) -> Vec<Address> {
@@ -64,8 +84,11 @@ impl Options {
 
     /// How long an answer may take, and when all must be over: a little later, for the session must be closed too.
     pub(crate) fn times(&self) -> (Duration, Instant) {
-        let closing = (self.timeout / 10).min(CLOSING_MAX);
-        (self.timeout - closing, Instant::now() + self.timeout)
+        (self.timeout - self.closing(), Instant::now() + self.timeout)
+    }
+
+    fn closing(&self) -> Duration {
+        (self.timeout / 10).min(CLOSING_MAX)
     }
 
     /// Carries a request out with a client of these servers, tells its answer, and ends the session whatever came of it.
@@ -80,6 +103,8 @@ impl Options {
         let client = Client::builder().timeout(timeout);
         let client = client.connect(self.servers().iter().map(ToString::to_string)).await?;
         let answer = request(&client).await;
+        // A scan has as much time for each of its pages.
+        let end = end.max(Instant::now() + self.closing());
         let told = match answer {
             Ok(answer) => Ok(tell(answer)),
             Err(error) => Err(error),

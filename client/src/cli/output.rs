@@ -21,6 +21,15 @@ pub(crate) fn line(text: &str) -> Result<(), Failure> {
 
 /// Writes one JSON object on a line.
 pub(crate) fn json(object: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string(object).expect("an answer of numbers and texts can always be written");
-    line(&text)
+    write(json_line(object).as_bytes())
+}
+
+/// One JSON object on a line.
+pub(crate) fn json_line(object: &impl Serialize) -> String {
+    serde_json::to_string(object).expect("an answer of numbers and texts can always be written") + "\n"
+}
+
+/// For answers of any number of lines; what was written is told once it is flushed.
+pub(crate) fn lines() -> impl io::Write {
+    io::BufWriter::with_capacity(64 << 10, io::stdout())
 }

@@ -2,13 +2,12 @@
 
 use std::ffi::OsString;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use heirloom_proto::ServerId;
-use heirloom_session::Freshness;
 use serde::Serialize;
 
 use super::failure::Failure;
-use super::options::{Format, Options};
+use super::options::{Format, Mode, Options};
 use super::{change, output, text};
 use crate::answer::{Entry, ReadOptions};
 
@@ -31,14 +30,6 @@ pub struct Read {
     options: Options,
 }
 
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum Mode {
-    #[default]
-    Linearizable,
-    Causal,
-    Stale,
-}
-
 impl Read {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let key = text::bytes(self.key);
@@ -51,12 +42,7 @@ impl Read {
                 String::from_utf8_lossy(&key)
             ))),
         };
-        let consistency = match self.consistency {
-            Mode::Linearizable => Freshness::Linearizable,
-            Mode::Causal => Freshness::Causal,
-            Mode::Stale => Freshness::Stale,
-        };
-        let how = ReadOptions { consistency, from: self.from.map(ServerId) };
+        let how = ReadOptions { consistency: self.consistency.into(), from: self.from.map(ServerId) };
         self.options.ask(async |client| client.read_with(&key, how).await, tell).await
     }
 }

@@ -67,6 +67,7 @@ fn request_bytes(request: &SessionRequest) -> usize {
         Some(Wire::Add(add)) => add.key.len() + add.value.len(),
         Some(Wire::Delete(delete)) => delete.key.len(),
         Some(Wire::Read(read)) => read.key.len(),
+        Some(Wire::Scan(scan)) => scan.start.len() + scan.end.as_ref().map_or(0, Bytes::len),
         Some(Wire::Append(append)) => append.prefix.len() + append.value.len(),
         Some(Wire::ChangeSet(set)) => {
             let conditions: usize = set.conditions.iter().map(|condition| 16 + condition.key.len()).sum();

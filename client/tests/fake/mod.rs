@@ -11,7 +11,8 @@ use heirloom_proto::wire::v1::cluster_server::{Cluster, ClusterServer};
 use heirloom_proto::wire::v1::dictionary_server::{Dictionary, DictionaryServer};
 use heirloom_proto::wire::v1::{self, SessionRequests, SessionResponse, SessionResponses};
 use heirloom_proto::{
-    Change, Epoch, LogIndex, Refusal, Request, Response, RunId, Seen, ServerId, SessionId, Version, WallTime,
+    At, Change, Epoch, LogIndex, Refusal, Request, Response, RunId, Scanned, Seen, ServerId, SessionId, Version,
+    WallTime,
 };
 use tokio::net::TcpListener;
 use tokio_stream::Stream;
@@ -29,6 +30,7 @@ pub(crate) enum Script {
     #[allow(dead_code, reason = "not every test breaks streams")]
     BreakAfter,
     /// Answer after this long.
+    #[allow(dead_code, reason = "not every test waits")]
     Delay(Duration),
 }
 
@@ -51,6 +53,8 @@ pub(crate) struct World {
     pub(crate) status_silences: BTreeMap<u8, u32>,
 }
 
+/// How many keys a page has at most.
+pub(crate) const PAGE_COUNT: usize = 2;
 /// How long the world may be held.
 const HELD_MAX: Duration = Duration::from_secs(5);
 
@@ -167,6 +171,25 @@ impl Service {
                 }
                 None => Response::NotFound { seen: world.seen(epoch) },
             }),
+            Request::Scan(scan) => {
+                // So few keys a page that a few keys make several.
+                let count = usize::try_from(scan.limit).expect("64 bits");
+                let count = if count == 0 { PAGE_COUNT } else { count.min(PAGE_COUNT) };
+                let mut found = world.entries.iter().filter(|(key, _)| scan.range.contains(key));
+                let entry = |(key, (value, version)): (&Bytes, &(Bytes, u64))| Scanned {
+                    key: key.clone(),
+                    value: if scan.keys_only { Bytes::new() } else { value.clone() },
+                    version: Version(*version),
+                    changed_at: WallTime(1),
+                };
+                let entries = found.by_ref().take(count).map(entry).collect();
+                let next = found.next().map(|(key, _)| key.clone());
+                let seen = match scan.at {
+                    At::Now(_) => world.seen(epoch),
+                    At::Version(version) => Seen { version, ..world.seen(epoch) },
+                };
+                Ok(Response::Scanned { entries, next, seen })
+            }
             Request::Change { id: Some(id), change } => {
                 let answers = world.sessions.get_mut(&id.session).ok_or(Refusal::SessionExpired)?;
                 if let Some(answer) = answers.get(&id.sequence) {
@@ -313,6 +336,10 @@ impl Dictionary for Service {
     }
 
     async fn read(&self, _: tonic::Request<v1::ReadRequest>) -> Unary<v1::ReadResponse> {
+        Err(Status::unimplemented("the client uses the stream"))
+    }
+
+    async fn scan(&self, _: tonic::Request<v1::ScanRequest>) -> Unary<v1::ScanResponse> {
         Err(Status::unimplemented("the client uses the stream"))
     }
 }

@@ -13,6 +13,7 @@ use crate::ids::{LogIndex, ServerId, SessionId, Version};
 use crate::request::{
     Change, Condition, Consistency, KeyChange, Refusal, Request, RequestId, Response, Seen, Together,
 };
+use crate::scan::{At, KeyRange, Scan, Scanned};
 use crate::time::WallTime;
 
 /// How many bytes of keys and values one message of a session stream carries at most, either way, unless its first
@@ -83,6 +84,22 @@ pub fn request_to_wire(request: &Request, redirect: bool) -> Option<session_requ
                 at_least_version: at_least.0,
             })
         }
+        Request::Scan(scan) => {
+            let (at, at_version) = match scan.at {
+                At::Now(consistency) => (consistency_to_wire(consistency), None),
+                At::Version(version) => ((v1::Consistency::default(), Version(0)), Some(version.0)),
+            };
+            Wire::Scan(v1::ScanRequest {
+                start: scan.range.start.clone(),
+                end: scan.range.end.clone(),
+                limit: scan.limit,
+                keys_only: scan.keys_only,
+                redirect,
+                consistency: at.0.into(),
+                at_least_version: at.1.0,
+                at_version,
+            })
+        }
         Request::Promote(_) | Request::Fence(_) => return None,
     })
 }
@@ -133,6 +150,13 @@ pub fn request_from_wire(wire: session_request::Request) -> Result<Asked, Malfor
             let consistency = consistency_from_wire(read.consistency, read.at_least_version)?;
             (Request::Read { key: read.key, consistency }, read.redirect)
         }
+        Wire::Scan(scan) => {
+            let consistency = consistency_from_wire(scan.consistency, scan.at_least_version)?;
+            let at = scan.at_version.map_or(At::Now(consistency), |version| At::Version(Version(version)));
+            let range = KeyRange { start: scan.start, end: scan.end };
+            let page = Scan { range, limit: scan.limit, keys_only: scan.keys_only, at };
+            (Request::Scan(page), scan.redirect)
+        }
     };
     Ok(Asked { request, redirect })
 }
@@ -180,6 +204,16 @@ pub fn response_to_wire(response: Response, server: ServerId) -> Option<session_
         Response::NotFound { seen } => {
             Wire::Read(v1::ReadResponse { found: false, version: seen.version.0, ..seen_to_wire(seen, server) })
         }
+        Response::Scanned { entries, next, seen } => Wire::Scanned(v1::ScanResponse {
+            entries: entries.into_iter().map(scanned_to_wire).collect(),
+            next,
+            version: seen.version.0,
+            server,
+            epoch: Some(epoch_to_wire(seen.epoch)),
+            local: seen.local,
+            waited: seen.waited,
+            age_ns: seen.age.map(span_to_wire),
+        }),
         Response::Promoted { .. } | Response::Fenced => return None,
     })
 }
@@ -234,6 +268,17 @@ pub fn response_from_wire(wire: session_response::Response) -> Result<Result<Ans
             };
             (response, Some(server))
         }
+        Wire::Scanned(scanned) => {
+            let seen = Seen {
+                version: Version(scanned.version),
+                epoch: epoch_from_wire(scanned.epoch)?,
+                local: scanned.local,
+                waited: scanned.waited,
+                age: scanned.age_ns.map(Duration::from_nanos),
+            };
+            let entries = scanned.entries.into_iter().map(scanned_from_wire).collect();
+            (Response::Scanned { entries, next: scanned.next, seen }, Some(scanned.server))
+        }
         Wire::Refusal(refusal) => return Ok(Err(refusal_from_wire(refusal)?)),
     };
     let server = server.map(server_from_wire).transpose()?;
@@ -260,6 +305,16 @@ fn key_change_to_wire(change: &KeyChange) -> v1::KeyChange {
 
 fn key_change_from_wire(wire: v1::KeyChange) -> KeyChange {
     KeyChange { key: wire.key, value: wire.value }
+}
+
+fn scanned_to_wire(scanned: Scanned) -> v1::ScanEntry {
+    let Scanned { key, value, version, changed_at } = scanned;
+    v1::ScanEntry { key, value, version: version.0, changed_at_ms: changed_at.0 }
+}
+
+fn scanned_from_wire(wire: v1::ScanEntry) -> Scanned {
+    let v1::ScanEntry { key, value, version, changed_at_ms } = wire;
+    Scanned { key, value, version: Version(version), changed_at: WallTime(changed_at_ms) }
 }
 
 fn seen_to_wire(seen: Seen, server: u32) -> v1::ReadResponse {
@@ -341,6 +396,11 @@ mod tests {
         Change::Together(Box::new(Together { conditions, changes }))
     }
 
+    fn scan(start: Bytes, end: Option<Bytes>, at: At<Consistency>) -> Request {
+        let keys_only = end.is_none();
+        Request::Scan(Scan { range: KeyRange { start, end }, limit: 7, keys_only, at })
+    }
+
     #[test]
     fn the_conditions_of_one_key_are_a_set_of_one() {
         let key = Bytes::from_static(b"k");
@@ -367,7 +427,10 @@ mod tests {
             Request::Change { id: Some(id), change: set(&key, &value) },
             Request::Read { key: key.clone(), consistency: Consistency::Linearizable },
             Request::Read { key: key.clone(), consistency: Consistency::Causal { at_least: Version(9) } },
-            Request::Read { key, consistency: Consistency::Stale },
+            Request::Read { key: key.clone(), consistency: Consistency::Stale },
+            scan(key.clone(), Some(value.clone()), At::Now(Consistency::Linearizable)),
+            scan(key.clone(), Some(Bytes::new()), At::Now(Consistency::Causal { at_least: Version(9) })),
+            scan(key, None, At::Version(Version(0))),
         ];
         for request in requests {
             for redirect in [false, true] {
@@ -400,6 +463,20 @@ mod tests {
             ),
             (Response::NotMet { condition: 0, found: None, version: Version(7), epoch: EPOCH }, Some(ServerId(2))),
             (Response::NotFound { seen: Seen { age: None, ..SEEN } }, Some(ServerId(2))),
+            (Response::Scanned { entries: vec![], next: None, seen: SEEN }, Some(ServerId(2))),
+            (
+                Response::Scanned {
+                    entries: vec![Scanned {
+                        key: Bytes::from_static(b"k"),
+                        value: Bytes::from_static(b"v"),
+                        version: Version(7),
+                        changed_at: WallTime(1),
+                    }],
+                    next: Some(Bytes::from_static(b"l")),
+                    seen: Seen { local: false, ..SEEN },
+                },
+                Some(ServerId(2)),
+            ),
         ];
         for (response, server) in responses {
             let wire = response_to_wire(response.clone(), ServerId(2)).expect("a client's answer");

@@ -9,8 +9,8 @@ use heirloom_proto::message::Testimony;
 use heirloom_proto::proposal::Vote;
 use heirloom_proto::view::Derivation;
 use heirloom_proto::{
-    ClusterId, Epoch, Member, Message, Mutant, Outbox, Peer, Proposal, QuorumRule, Request, RunId, ServerId, Standing,
-    Time, View, planted, quorum,
+    ClusterId, Epoch, Member, Message, Mutant, Outbox, Peer, Proposal, QuorumRule, RunId, ServerId, Standing, Time,
+    View, planted, quorum,
 };
 
 use crate::node::{Node, Role};
@@ -500,8 +500,8 @@ impl Node {
                 let replica = backup.into_replica();
                 let primary = Primary::inherit(me, replica, mandate, self.setting(now, &excused), at, out);
                 self.role = Role::Primary(Box::new(primary));
-                for Unanswered { token, key, consistency } in reads {
-                    self.requested_of_primary(now, token, Request::Read { key, consistency }, out);
+                for Unanswered { token, lookup } in reads {
+                    self.requested_of_primary(now, token, lookup.into(), out);
                 }
             }
             Role::Primary(mut primary) => {

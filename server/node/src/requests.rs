@@ -2,7 +2,7 @@
 
 use heirloom_backup::Unanswered;
 use heirloom_proto::event::{Note, Token};
-use heirloom_proto::{Outbox, QuorumRule, Refusal, Request, Response, ServerId, Time, WallTime};
+use heirloom_proto::{Lookup, Outbox, QuorumRule, Refusal, Request, Response, ServerId, Time, WallTime};
 
 use crate::node::{Node, Role};
 
@@ -19,10 +19,13 @@ impl Node {
         let primary = self.primary_known(now);
         match (&mut self.role, request) {
             (Role::Primary(_), request) => self.requested_of_primary(now, token, request, out),
-            (Role::Copy(backup), Request::Read { key, consistency }) if self.identity.cluster.is_some() => {
+            (Role::Copy(backup), request) if self.identity.cluster.is_some() => {
+                let Some(lookup) = lookup(request) else {
+                    return out.respond(token, Err(Refusal::NotPrimary { primary }));
+                };
                 // The primary answers at once what would wait here for longer than this.
                 let until = now + self.config.heartbeat;
-                backup.read(Unanswered { token, key, consistency }, now, until, primary, out);
+                backup.read(Unanswered { token, lookup }, now, until, primary, out);
             }
             (Role::Copy(_) | Role::Witness | Role::Over, _) => {
                 out.respond(token, Err(Refusal::NotPrimary { primary }));
@@ -63,5 +66,18 @@ impl Node {
     /// Nothing else is waiting: what has gathered goes out.
     pub(crate) fn flush(&mut self, now: Time, out: &mut Outbox) {
         self.lead(now, |primary, setting| primary.flush(setting, out));
+    }
+}
+
+/// What a request looks up, if that is all it does.
+fn lookup(request: Request) -> Option<Lookup> {
+    match request {
+        Request::Read { key, consistency } => Some(Lookup::Key { key, consistency }),
+        Request::Scan(scan) => Some(Lookup::Page(scan)),
+        Request::OpenSession
+        | Request::CloseSession(_)
+        | Request::Change { .. }
+        | Request::Promote(_)
+        | Request::Fence(_) => None,
     }
 }

@@ -44,7 +44,7 @@ enum Kind {
     Operator,
 }
 
-/// What became of reads, since the process started.
+/// What became of reads, pages of scans among them, since the process started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reads {
     /// Answered by this server alone, at once.
@@ -78,7 +78,7 @@ impl Callers {
     pub(crate) fn wait(&mut self, request: &Request, reply: Reply) -> Option<Token> {
         let kind = match request {
             Request::OpenSession | Request::CloseSession(_) | Request::Change { .. } => Kind::Change,
-            Request::Read { .. } => Kind::Read,
+            Request::Read { .. } | Request::Scan(_) => Kind::Read,
             Request::Promote(_) | Request::Fence(_) => Kind::Operator,
         };
         let operator = kind == Kind::Operator;

@@ -42,6 +42,7 @@ pub(crate) fn log_request(token: Token, request: &Request) {
         Request::OpenSession => tracing::debug!(token, "session asked"),
         Request::CloseSession(session) => tracing::debug!(token, %session, "end of session asked"),
         Request::Read { .. } => tracing::trace!(token, "read asked"),
+        Request::Scan(_) => tracing::trace!(token, "page asked"),
         Request::Promote(server) => tracing::info!(token, %server, "hand-over asked"),
         Request::Fence(server) => tracing::info!(token, %server, "told by an operator that the server is off"),
     }

@@ -289,7 +289,7 @@ pub(crate) enum Patience {
 fn may_take_effect(request: &Request) -> bool {
     match request {
         Request::OpenSession | Request::CloseSession(_) | Request::Change { .. } => true,
-        Request::Read { .. } | Request::Promote(_) | Request::Fence(_) => false,
+        Request::Read { .. } | Request::Scan(_) | Request::Promote(_) | Request::Fence(_) => false,
     }
 }
 
@@ -298,7 +298,7 @@ fn may_take_effect(request: &Request) -> bool {
 pub(crate) fn may_repeat(request: &Request) -> bool {
     match request {
         Request::Change { id, .. } => id.is_some(),
-        Request::OpenSession | Request::CloseSession(_) | Request::Read { .. } => true,
+        Request::OpenSession | Request::CloseSession(_) | Request::Read { .. } | Request::Scan(_) => true,
         Request::Promote(_) | Request::Fence(_) => false,
     }
 }

@@ -10,7 +10,7 @@ use heirloom_proto::wire::v1::dictionary_server::Dictionary;
 use heirloom_proto::wire::v1::{
     AddRequest, AppendRequest, AppendResponse, ChangeResponse, ChangeSetRequest, CloseSessionRequest,
     CloseSessionResponse, DeleteRequest, OpenSessionRequest, OpenSessionResponse, ReadRequest, ReadResponse,
-    SessionRequests, SessionResponses, WatchRequest, session_request, session_response,
+    ScanRequest, ScanResponse, SessionRequests, SessionResponses, WatchRequest, session_request, session_response,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -147,6 +147,14 @@ impl Dictionary for Service {
         let (metadata, _, body) = request.into_parts();
         match self.call(&metadata, session_request::Request::Read(body)).await? {
             session_response::Response::Read(read) => Ok(Response::new(read)),
+            _ => Err(unfitting()),
+        }
+    }
+
+    async fn scan(&self, request: Request<ScanRequest>) -> Result<Response<ScanResponse>, Status> {
+        let (metadata, _, body) = request.into_parts();
+        match self.call(&metadata, session_request::Request::Scan(body)).await? {
+            session_response::Response::Scanned(scanned) => Ok(Response::new(scanned)),
             _ => Err(unfitting()),
         }
     }

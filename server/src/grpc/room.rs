@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use heirloom_proto::limits::PAGE_BYTES_MAX;
 use heirloom_proto::{Refusal, Request};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -28,10 +29,23 @@ impl Room {
 
     /// Room for this request.
     pub(crate) fn seat(&self, request: &Request) -> Result<Seat, Refusal> {
-        let bytes = request.bytes();
+        let bytes = request.bytes() + answer_bytes(request);
         let kib = u32::try_from(1 + bytes / 1024).map_err(|_| Refusal::Overloaded)?;
         let seat = self.kib.clone().try_acquire_many_owned(kib).map_err(|_| Refusal::Overloaded)?;
         Ok(Seat { _kib: seat })
+    }
+}
+
+/// How much an answer holds that is not shared with the dictionary.
+fn answer_bytes(request: &Request) -> usize {
+    match request {
+        Request::Scan(_) => PAGE_BYTES_MAX,
+        Request::OpenSession
+        | Request::CloseSession(_)
+        | Request::Change { .. }
+        | Request::Read { .. }
+        | Request::Promote(_)
+        | Request::Fence(_) => 0,
     }
 }
 

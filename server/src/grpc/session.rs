@@ -36,8 +36,14 @@ pub(crate) struct Session {
 struct UnderWay {
     tag: u64,
     asked: Asked,
-    /// Holds the room that the request takes until it is answered.
-    _seat: Seat,
+    seat: Seat,
+}
+
+/// An answer that is to be sent.
+struct Ready {
+    response: SessionResponse,
+    /// The room that the request and its answer take until then; `None` where there was none.
+    _seat: Option<Seat>,
 }
 
 impl Session {
@@ -104,7 +110,7 @@ impl Session {
         &mut self,
         batch: SessionRequests,
         answers: &mpsc::UnboundedSender<Replied>,
-        ready: &mut Vec<SessionResponse>,
+        ready: &mut Vec<Ready>,
     ) -> Result<(), Status> {
         if batch.requests.len() > SESSION_BATCH_MAX {
             return Err(Status::invalid_argument(format!(
@@ -122,14 +128,14 @@ impl Session {
             let seat = match self.desk.room().seat(&asked.request) {
                 Ok(seat) => seat,
                 Err(refusal) => {
-                    ready.push(self.refused(tag, &refusal));
+                    ready.push(Ready { response: self.refused(tag, &refusal), _seat: None });
                     continue;
                 }
             };
             let number = self.next_number;
             self.next_number += 1;
             let request = asked.request.clone();
-            self.under_way.insert(number, UnderWay { tag, asked, _seat: seat });
+            self.under_way.insert(number, UnderWay { tag, asked, seat });
             if !self.desk.hand_in(request, number, answers).await {
                 let result = Err(Refusal::NotPrimary { primary: None });
                 let _ = answers.send(Replied { number, result });
@@ -139,7 +145,7 @@ impl Session {
     }
 
     /// Takes the node's answers: those that are final are ready, the others are carried on elsewhere.
-    fn answer(&mut self, replied: &mut Vec<Replied>, ready: &mut Vec<SessionResponse>) {
+    fn answer(&mut self, replied: &mut Vec<Replied>, ready: &mut Vec<Ready>) {
         for Replied { number, result } in replied.drain(..) {
             let Some(under_way) = self.under_way.remove(&number) else { continue };
             let again = match &result {
@@ -156,7 +162,7 @@ impl Session {
                 });
             } else {
                 let result = result.map(|response| Answered { response, server: None });
-                ready.push(self.response(under_way.tag, result));
+                ready.push(self.ready(under_way, result));
             }
         }
     }
@@ -164,22 +170,26 @@ impl Session {
     fn finish(
         &self,
         done: Result<(UnderWay, Result<Answered, Refusal>), tokio::task::JoinError>,
-        ready: &mut Vec<SessionResponse>,
+        ready: &mut Vec<Ready>,
     ) {
         match done {
-            Ok((under_way, result)) => ready.push(self.response(under_way.tag, result)),
+            Ok((under_way, result)) => ready.push(self.ready(under_way, result)),
             Err(error) => tracing::error!("a request was dropped: {error}"),
         }
     }
 
     /// The last answers: nothing is tried again.
-    fn farewell(&mut self, replied: &mut Vec<Replied>, ready: &mut Vec<SessionResponse>) {
+    fn farewell(&mut self, replied: &mut Vec<Replied>, ready: &mut Vec<Ready>) {
         for Replied { number, result } in replied.drain(..) {
             if let Some(under_way) = self.under_way.remove(&number) {
                 let result = result.map(|response| Answered { response, server: None });
-                ready.push(self.response(under_way.tag, result));
+                ready.push(self.ready(under_way, result));
             }
         }
+    }
+
+    fn ready(&self, under_way: UnderWay, result: Result<Answered, Refusal>) -> Ready {
+        Ready { response: self.response(under_way.tag, result), _seat: Some(under_way.seat) }
     }
 
     fn response(&self, tag: u64, result: Result<Answered, Refusal>) -> SessionResponse {
@@ -199,10 +209,10 @@ impl Session {
 }
 
 /// Sends answers in messages of a fair size; false where the client is gone.
-async fn send(ready: Vec<SessionResponse>, out: &mpsc::Sender<Result<SessionResponses, Status>>) -> bool {
+async fn send(ready: Vec<Ready>, out: &mpsc::Sender<Result<SessionResponses, Status>>) -> bool {
     let mut responses = Vec::with_capacity(ready.len());
     let mut bytes = 0;
-    for response in ready {
+    for Ready { response, _seat } in ready {
         let next = response_bytes(&response);
         if !responses.is_empty() && bytes + next > SESSION_BATCH_BYTES_MAX {
             let full = SessionResponses { responses: std::mem::take(&mut responses) };
@@ -220,6 +230,10 @@ async fn send(ready: Vec<SessionResponse>, out: &mpsc::Sender<Result<SessionResp
 fn response_bytes(response: &SessionResponse) -> usize {
     match &response.response {
         Some(session_response::Response::Read(read)) => 64 + read.value.len(),
+        Some(session_response::Response::Scanned(scanned)) => {
+            let entries = scanned.entries.iter().map(|entry| 32 + entry.key.len() + entry.value.len());
+            64 + entries.sum::<usize>()
+        }
         _ => 64,
     }
 }

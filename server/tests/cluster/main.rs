@@ -5,5 +5,6 @@ mod clients;
 mod failover;
 mod neighbours;
 mod reads;
+mod scans;
 mod watch;
 mod world;

@@ -20,7 +20,8 @@ use std::fmt;
 
 use bytes::Bytes;
 use heirloom_proto::{
-    Action, Epoch, LogIndex, Member, Message, Note, Peer, Position, Record, Response, ServerId, Together, View,
+    Action, At, Consistency, Epoch, KeyRange, LogIndex, Member, Message, Note, Peer, Position, Record, Request,
+    Response, Scan, Seen, ServerId, Together, View,
 };
 
 use crate::inspect::Inspect;
@@ -113,8 +114,8 @@ impl Laws {
                             return Violation::of(10, what);
                         }
                         (Some(Asker::Client), Ok(response)) => {
-                            if let Some(key) = server.key_read(*token) {
-                                self.read(stepped, key, response)?;
+                            if let Some(request) = server.asked(*token) {
+                                self.read(stepped, request, response)?;
                             }
                             self.answered(servers, stepped, response)?;
                         }
@@ -328,14 +329,55 @@ impl Laws {
         Ok(())
     }
 
-    /// Law 4 of a read of this key: it saw the committed state of the version that it names, all of it and nothing else.
-    fn read(&self, by: ServerId, key: &Bytes, response: &Response) -> Checked {
+    /// Law 4 of reads: what they saw is committed, all of it and nothing else, at the version that they name.
+    fn read(&self, by: ServerId, request: &Request, response: &Response) -> Checked {
         let Some(seen) = response.seen() else { return Ok(()) };
         if seen.version > self.oracle.version() {
             let committed = self.oracle.version();
             let what = format!("server {by} reads version {}, and {committed} is committed", seen.version);
             return Violation::of(4, what);
         }
+        match request {
+            Request::Read { key, .. } => self.key_read(by, key, seen, response),
+            Request::Scan(scan) => self.page_read(by, scan, seen, response),
+            Request::OpenSession
+            | Request::CloseSession(_)
+            | Request::Change { .. }
+            | Request::Promote(_)
+            | Request::Fence(_) => Violation::of(10, format!("server {by} answers {request:?} with {response:?}")),
+        }
+    }
+
+    /// Law 4 of a page: the keys of the range from its beginning to where the next page begins, at its version, which for a
+    /// later page is the one that it was asked for.
+    fn page_read(&self, by: ServerId, scan: &Scan, seen: &Seen, response: &Response) -> Checked {
+        let told = |what: &str| Violation::of(4, format!("server {by} {what}: {scan:?}, {response:?}"));
+        let Response::Scanned { entries, next, .. } = response else { return told("answers a scan with") };
+        let fits = match scan.at {
+            At::Version(version) => seen.version == version,
+            At::Now(Consistency::Causal { at_least }) => seen.version >= at_least,
+            At::Now(Consistency::Linearizable | Consistency::Stale) => true,
+        };
+        let wanted = usize::try_from(scan.limit).unwrap_or(usize::MAX);
+        if !fits || wanted > 0 && entries.len() > wanted {
+            return told("gives another page than was asked for");
+        }
+        let goes_on = |next: &Bytes| {
+            let there = scan.range.contains(next) && self.oracle.value_at(next, seen.version).is_some();
+            there && !entries.is_empty() && *next > scan.range.start
+        };
+        if next.as_ref().is_some_and(|next| !goes_on(next)) {
+            return told("says that a page follows where none does");
+        }
+        let part = KeyRange { start: scan.range.start.clone(), end: next.clone().or_else(|| scan.range.end.clone()) };
+        let value = |value| if scan.keys_only { &b""[..] } else { value };
+        let committed =
+            self.oracle.range_at(&part, seen.version).map(|(key, at, found)| (&key[..], at, value(&found[..])));
+        let found = entries.iter().map(|entry| (&entry.key[..], entry.version, &entry.value[..]));
+        if found.eq(committed) { Ok(()) } else { told("scans something else than is committed") }
+    }
+
+    fn key_read(&self, by: ServerId, key: &Bytes, seen: &Seen, response: &Response) -> Checked {
         let found = match response {
             Response::Found { value, version, .. } => Some((*version, value)),
             _ => None,
@@ -405,6 +447,7 @@ impl Laws {
             }
             Response::NotMet { .. }
             | Response::NotFound { .. }
+            | Response::Scanned { .. }
             | Response::SessionOpened { .. }
             | Response::SessionClosed
             | Response::Promoted { .. }

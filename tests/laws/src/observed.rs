@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use heirloom_node::Node;
 use heirloom_proto::{
     ChainHash, Durable, LogIndex, Member, Position, Register, Request, ServerId, StoreId, Time, Token,
@@ -27,8 +26,8 @@ pub trait Observed {
     fn clock(&self, now: u64) -> Time;
     /// Who waits for this answer of the run that lives; `None` where nobody does.
     fn asker(&self, token: Token) -> Option<Asker>;
-    /// The key of the read that waits for this answer; `None` where it is no read, or the world doesn't keep what was asked.
-    fn key_read(&self, token: Token) -> Option<&Bytes> {
+    /// What waits for this answer; `None` where the world doesn't keep what was asked.
+    fn asked(&self, token: Token) -> Option<&Request> {
         let _ = token;
         None
     }
@@ -72,11 +71,8 @@ impl Observed for DurableAtOnce<'_> {
         self.asked.get(&token).map(|(asker, _)| *asker)
     }
 
-    fn key_read(&self, token: Token) -> Option<&Bytes> {
-        match self.asked.get(&token) {
-            Some((_, Request::Read { key, .. })) => Some(key),
-            _ => None,
-        }
+    fn asked(&self, token: Token) -> Option<&Request> {
+        self.asked.get(&token).map(|(_, request)| request)
     }
 
     fn member(&self) -> Member {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use heirloom_proto::request::append_key;
-use heirloom_proto::{ChainHash, Digest, Effect, Epoch, LogIndex, Position, Sealed, SessionId, Version};
+use heirloom_proto::{ChainHash, Digest, Effect, Epoch, KeyRange, LogIndex, Position, Sealed, SessionId, Version};
 
 use crate::laws::Violation;
 
@@ -147,6 +147,14 @@ impl Oracle {
         let upto = changes.partition_point(|(changed_at, _)| *changed_at <= version);
         let (changed_at, value) = changes.get(upto.checked_sub(1)?)?;
         value.as_ref().map(|value| (*changed_at, value))
+    }
+
+    /// What the keys of a range had at a version, each with the version of its last change, in the order of the keys.
+    pub fn range_at(&self, range: &KeyRange, version: Version) -> impl Iterator<Item = (&Bytes, Version, &Bytes)> {
+        let keys = range.bounds().map(|bounds| self.changes.range::<[u8], _>(bounds).map(|(key, _)| key));
+        keys.into_iter()
+            .flatten()
+            .filter_map(move |key| self.value_at(key, version).map(|(changed_at, value)| (key, changed_at, value)))
     }
 
     /// A client was told that its add has no effect.

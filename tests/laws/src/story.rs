@@ -70,6 +70,7 @@ fn request(request: &Request) -> String {
             format!("{what} ({id})")
         }
         Request::Read { key, .. } => format!("read {key:?}"),
+        Request::Scan(scan) => format!("scan {:?} at {:?}", scan.range, scan.at),
         Request::OpenSession | Request::CloseSession(_) | Request::Promote(_) | Request::Fence(_) => {
             format!("{request:?}")
         }

@@ -9,8 +9,8 @@ use heirloom_laws::{Asker, DurableAtOnce, Inspect, Laws};
 use heirloom_node::Node;
 use heirloom_proto::event::{Birth, Durable, Identity, Record};
 use heirloom_proto::{
-    Action, Change, Consistency, Constants, Entry, Epoch, Event, LogIndex, NodeConfig, Request, Response, RunId,
-    Sealed, Seen, ServerId, StoreId, Ticket, Time, Token, Version, VoterKind, WallTime,
+    Action, At, Change, Consistency, Constants, Entry, Epoch, Event, KeyRange, LogIndex, NodeConfig, Request, Response,
+    RunId, Scan, Scanned, Sealed, Seen, ServerId, StoreId, Ticket, Time, Token, Version, VoterKind, WallTime,
 };
 
 const ME: ServerId = ServerId(0);
@@ -217,4 +217,37 @@ fn a_read_that_misses_what_its_version_has_or_names_one_that_is_not_committed_br
     assert_eq!(alone.law_broken_by(&[found(1)]), None);
     assert_eq!(alone.law_broken_by(&[found(2)]), Some(4));
     assert_eq!(alone.law_broken_by(&[found(0)]), Some(4));
+}
+
+#[test]
+fn a_page_that_misses_a_key_or_shows_another_or_is_of_another_version_breaks_law_4() {
+    let mut alone = Alone::with_an_add();
+    let mut judged = |at, found: &[(&'static str, u64)], next: Option<&'static str>, version| {
+        let scan = Scan { range: KeyRange::default(), limit: 1, keys_only: true, at };
+        alone.asked.insert(READER, (Asker::Client, Request::Scan(scan)));
+        let entry = |(key, version): &(&'static str, u64)| Scanned {
+            key: Bytes::from_static(key.as_bytes()),
+            value: Bytes::new(),
+            version: Version(*version),
+            changed_at: WallTime(0),
+        };
+        let seen = Seen { version: Version(version), epoch: Epoch::NONE, local: true, waited: false, age: None };
+        let next = next.map(|next| Bytes::from_static(next.as_bytes()));
+        alone.law_broken_by(&[answer(
+            READER,
+            Response::Scanned { entries: found.iter().map(entry).collect(), next, seen },
+        )])
+    };
+    let now = At::Now(Consistency::Linearizable);
+    assert_eq!(judged(now, &[("k", 1)], None, 1), None);
+    assert_eq!(judged(now, &[], None, 0), None, "the add came later");
+    assert_eq!(judged(now, &[], None, 1), Some(4), "a key is missing");
+    assert_eq!(judged(now, &[("k", 1)], None, 0), Some(4), "it was not there yet");
+    assert_eq!(judged(now, &[("k", 1), ("l", 1)], None, 1), Some(4), "more than there is, and than was wanted");
+    assert_eq!(judged(now, &[("k", 1)], Some("l"), 1), Some(4), "no such key follows");
+    assert_eq!(judged(now, &[], Some("k"), 1), Some(4), "a page that is empty leads nowhere");
+    assert_eq!(judged(now, &[("k", 1)], None, 2), Some(4), "version 2 is not committed");
+    assert_eq!(judged(At::Version(Version(0)), &[], None, 0), None);
+    assert_eq!(judged(At::Version(Version(0)), &[("k", 1)], None, 1), Some(4), "it was asked at version 0");
+    assert_eq!(judged(At::Now(Consistency::Causal { at_least: Version(1) }), &[], None, 0), Some(4), "it knew more");
 }

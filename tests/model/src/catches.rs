@@ -80,6 +80,8 @@ pub const NOT_CAUGHT: &[(Mutant, &str)] = &[
     (Mutant::SessionOpenedAgain, "no session is removed in the model"),
     (Mutant::ConditionOnCommitted, "clients of the model ask for no conditions"),
     (Mutant::AppendCountsCommitted, "clients of the model append nothing"),
+    (Mutant::ScanIgnoresPrepared, "clients of the model scan nothing"),
+    (Mutant::PastForgotten, "clients of the model scan nothing"),
     (
         Mutant::ProofsBeforeTheLastWord,
         "two servers must be leaving at once beside a quorum that lives: it takes five voters",

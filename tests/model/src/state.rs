@@ -102,6 +102,7 @@ impl Universe {
                 Response::SessionClosed
                 | Response::Appended { .. }
                 | Response::NotMet { .. }
+                | Response::Scanned { .. }
                 | Response::Promoted { .. }
                 | Response::Fenced,
             )

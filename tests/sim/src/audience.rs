@@ -76,7 +76,8 @@ impl World {
             return;
         }
         let delay = client.random.waiting(mean) + MICROSECOND;
-        let outputs = (client.pending.len() < PIPELINED_MAX).then(|| client.ask(now, keys, patience));
+        let outputs =
+            (client.pending.len() + client.scans.len() < PIPELINED_MAX).then(|| client.ask(now, keys, patience));
         self.after(delay, Occurrence::ClientThink { client: place, name });
         let Some(outputs) = outputs else { return };
         self.client_does(place, outputs);
@@ -100,8 +101,13 @@ impl World {
                     self.trace.note(now, || {
                         format!("client {name} ends {call:?} {:?}: {outcome:?}", self.clients[place].pending.get(&call))
                     });
-                    let ended = self.clients[place].ended(now, call, &outcome);
+                    let mut ended = self.clients[place].ended(now, call, &outcome);
+                    let rest = if let Ended::Page(_, rest, _) = &mut ended { rest.take() } else { None };
                     self.knows(ended);
+                    if let Some(rest) = rest {
+                        let outputs = self.clients[place].next_page(now, rest);
+                        self.client_does(place, outputs);
+                    }
                 }
             }
         }
@@ -261,6 +267,16 @@ impl World {
                     self.broke(violation);
                 }
             }
+            Ended::Page(reads, _, fresh) => {
+                self.tally.operation(Asked::Scan, Told::Answered);
+                for (key, operation) in reads {
+                    self.history.note(&key, operation);
+                }
+                if let Err(violation) = fresh {
+                    self.broke(violation);
+                }
+            }
+            Ended::NoPage => self.tally.operation(Asked::Scan, Told::NotApplied),
             Ended::NotApplied(pending) => {
                 let asked = if pending.appends { Asked::Append } else { asked(&pending.call) };
                 self.tally.operation(asked, Told::NotApplied);

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use heirloom_laws::Violation;
-use heirloom_proto::{Change, Condition, KeyChange, Response, ServerId, Time, Together, Version};
+use heirloom_proto::{
+    At, Change, Condition, KeyChange, KeyRange, Response, Scan, Scanned, ServerId, Time, Together, Version,
+};
 use heirloom_session::{CallId, Failure, Freshness, Input, Outcome, Output, Seat, Session};
 
 use crate::clock::Instant;
 use crate::linearizable::{self, Call, Operation};
+use crate::plan::KEYS_MAX;
 use crate::random::Random;
 
 /// A call that has not ended.
@@ -24,6 +27,21 @@ pub(crate) struct Pending {
     pub called_at: Instant,
 }
 
+/// A scan that has not ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Scanning {
+    /// The page that is asked for.
+    page: Scan<Freshness>,
+    /// How fresh the first one must be.
+    freshness: Freshness,
+    patience: Instant,
+    /// The highest version that the client had been told of when it asked for the first page.
+    known: Version,
+    called_at: Instant,
+    /// When the first page came.
+    returned_at: Option<Instant>,
+}
+
 /// What a client came to know when a call ended.
 #[derive(Clone, Debug)]
 pub(crate) enum Ended {
@@ -33,6 +51,11 @@ pub(crate) enum Ended {
     Appended(Bytes, Option<u64>, Operation),
     /// A read that need not be linearizable; an error where it saw less than it must.
     Weak(Result<(), Violation>),
+    /// A page, with what it says of each key of the worlds, where that must be linearizable, and with what is left of the
+    /// scan; an error where it saw less than it must.
+    Page(Vec<(Bytes, Operation)>, Option<Scanning>, Result<(), Violation>),
+    /// A page that did not come: the scan is over.
+    NoPage,
     /// Certainly nothing was changed.
     NotApplied(Pending),
 }
@@ -49,6 +72,7 @@ pub(crate) struct Client {
     /// By server: cut off from it.
     pub cut: Vec<bool>,
     pub pending: BTreeMap<CallId, Pending>,
+    pub scans: BTreeMap<CallId, Scanning>,
     pub calls: u64,
     pub wake_for: Option<Time>,
     pub wake_number: u64,
@@ -70,6 +94,7 @@ impl Client {
             connections: vec![None; servers],
             cut: vec![false; servers],
             pending: BTreeMap::new(),
+            scans: BTreeMap::new(),
             calls: 0,
             wake_for: None,
             wake_number: 0,
@@ -117,6 +142,9 @@ impl Client {
             1 => Freshness::Causal,
             _ => Freshness::Stale,
         };
+        if call == Call::Read && random.per_mille(60) {
+            return self.scan(now, key, freshness, patience);
+        }
         self.begin(now, key, call, freshness, patience)
     }
 
@@ -133,6 +161,60 @@ impl Client {
             called_at: now,
         };
         self.send(heirloom_session::Operation::Change(change), pending, patience)
+    }
+
+    /// Begins to scan: everything, what begins as a key does, or a part.
+    fn scan(&mut self, now: Instant, key: Bytes, freshness: Freshness, patience: Instant) -> Vec<Output> {
+        let range = match self.random.below(4) {
+            0 => KeyRange::default(),
+            1 => KeyRange { start: Bytes::new(), end: Some(key) },
+            2 => KeyRange { start: key, end: None },
+            _ => KeyRange::of_prefix(Bytes::from_static(b"k")),
+        };
+        // Few keys a page, so that there are several pages.
+        let limit = u32::try_from(self.random.below(4)).expect("small");
+        let page = Scan { range, limit, keys_only: false, at: At::Now(freshness) };
+        let known = self.known;
+        self.next_page(now, Scanning { page, freshness, patience, known, called_at: now, returned_at: None })
+    }
+
+    /// Asks for a page.
+    pub(crate) fn next_page(&mut self, now: Instant, scanning: Scanning) -> Vec<Output> {
+        self.calls += 1;
+        let call = CallId(self.calls);
+        let operation = heirloom_session::Operation::Scan { scan: scanning.page.clone(), from: None };
+        let deadline = Time(now + scanning.patience);
+        self.scans.insert(call, scanning);
+        self.session.step(Time(now), Input::Call { call, operation, deadline })
+    }
+
+    /// Takes the end of a page. What the first one fixes holds of all: the later ones are of the same version, so each key is
+    /// as if it had been read with the first.
+    fn page(&mut self, now: Instant, mut scanning: Scanning, outcome: &Outcome) -> Ended {
+        let Ok(answer) = outcome else { return Ended::NoPage };
+        let Response::Scanned { entries, next, seen } = &answer.response else {
+            panic!("not an answer to {scanning:?}: {answer:?}");
+        };
+        self.answered += 1;
+        self.known = self.known.max(seen.version);
+        let returned_at = *scanning.returned_at.get_or_insert(now);
+        let range = scanning.page.range.clone();
+        let part = KeyRange { start: range.start, end: next.clone().or_else(|| range.end.clone()) };
+        let read = |key: Bytes| {
+            let found = entries.iter().find(|entry| entry.key == key).map(|Scanned { value, .. }| value.clone());
+            let outcome = found.map_or(linearizable::Outcome::NotFound, linearizable::Outcome::Found);
+            let returned = Some((returned_at, outcome));
+            (key, Operation { client: self.name, call: Call::Read, called_at: scanning.called_at, returned })
+        };
+        let keys = (0..KEYS_MAX).map(|key| Bytes::from(format!("k{key}"))).filter(|key| part.contains(key));
+        let reads = if scanning.freshness == Freshness::Linearizable { keys.map(read).collect() } else { Vec::new() };
+        let fresh = weakly(scanning.freshness, scanning.known, seen.version);
+        let rest = next.clone().map(|start| {
+            scanning.page.range = KeyRange { start, end: range.end };
+            scanning.page.at = At::Version(seen.version);
+            scanning
+        });
+        Ended::Page(reads, rest, fresh)
     }
 
     /// Begins this call.
@@ -172,6 +254,9 @@ impl Client {
 
     /// Takes the end of a call.
     pub(crate) fn ended(&mut self, now: Instant, call: CallId, outcome: &Outcome) -> Ended {
+        if let Some(scanning) = self.scans.remove(&call) {
+            return self.page(now, scanning, outcome);
+        }
         let pending = self.pending.remove(&call).expect("a call ends once");
         match outcome {
             Ok(answer) => {
@@ -191,7 +276,7 @@ impl Client {
                     }
                 }
                 if is_weak {
-                    return Ended::Weak(weakly(&pending, version.unwrap_or_default()));
+                    return Ended::Weak(weakly(pending.freshness, pending.known, version.unwrap_or_default()));
                 }
                 let outcome = match &answer.response {
                     Response::Changed { existed, .. } => linearizable::Outcome::Changed { existed: *existed },
@@ -205,6 +290,7 @@ impl Client {
                     Response::SessionOpened { .. }
                     | Response::SessionClosed
                     | Response::Appended { .. }
+                    | Response::Scanned { .. }
                     | Response::Promoted { .. }
                     | Response::Fenced => panic!("not an answer to {pending:?}: {answer:?}"),
                 };
@@ -217,6 +303,7 @@ impl Client {
 
     /// The client is gone: what it had asked stays unknown.
     pub(crate) fn abandon(&mut self) -> Vec<Ended> {
+        self.scans.clear();
         let pending = std::mem::take(&mut self.pending);
         pending.into_values().map(|pending| self.seen(pending, None)).collect()
     }
@@ -241,9 +328,9 @@ impl Client {
 }
 
 /// Law 7 of causal reads: none goes back behind what its client knew, its own changes included.
-fn weakly(pending: &Pending, version: Version) -> Result<(), Violation> {
-    if pending.freshness == Freshness::Causal && version < pending.known {
-        let what = format!("a causal read saw {version}, and its client knew {}", pending.known);
+fn weakly(freshness: Freshness, known: Version, version: Version) -> Result<(), Violation> {
+    if freshness == Freshness::Causal && version < known {
+        let what = format!("a causal read saw {version}, and its client knew {known}");
         return Violation::of(7, what);
     }
     Ok(())

@@ -9,6 +9,9 @@ use crate::clock::{Instant, MICROSECOND, MILLISECOND, SECOND};
 use crate::fault::Fault;
 use crate::random::Random;
 
+/// How many keys a world has at most.
+pub(crate) const KEYS_MAX: u64 = 8;
+
 /// A kind of cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Shape {
@@ -155,7 +158,7 @@ impl Plan {
             suspicion,
             turmoil: random.between(6, 14) * SECOND,
             clients: random.between(2, 5),
-            keys: random.between(2, 8),
+            keys: random.between(2, KEYS_MAX),
             think_mean: random.between(5, 80) * MILLISECOND,
             call_patience: random.pick(&[500, 2_000, 5_000]) * MILLISECOND,
             delay: if wide { (200 * MICROSECOND, 40 * MILLISECOND) } else { (50 * MICROSECOND, 2 * MILLISECOND) },

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bytes::Bytes;
 use heirloom_laws::{Asker, Observed};
 use heirloom_node::Node;
 use heirloom_proto::{
@@ -191,11 +190,8 @@ impl Observed for Server {
         })
     }
 
-    fn key_read(&self, token: Token) -> Option<&Bytes> {
-        match &self.process()?.callers.get(&token)?.request {
-            Request::Read { key, .. } => Some(key),
-            _ => None,
-        }
+    fn asked(&self, token: Token) -> Option<&Request> {
+        Some(&self.process()?.callers.get(&token)?.request)
     }
 
     fn member(&self) -> Member {

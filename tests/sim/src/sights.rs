@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use heirloom_proto::{
-    Change, Consistency, Epoch, Event, Message, QuorumRule, Refusal, Request, Response, ServerId, SessionId, Standing,
-    View, VoterKind,
+    At, Change, Consistency, Epoch, Event, Message, QuorumRule, Refusal, Request, Response, ServerId, SessionId,
+    Standing, View, VoterKind,
 };
 
 use crate::clock::Instant;
@@ -70,6 +70,23 @@ impl World {
                     (true, false) => Sight::AReadWasConfirmed,
                 });
             }
+            (Request::Scan(scan), Response::Scanned { seen, .. }) => match scan.at {
+                At::Now(Consistency::Linearizable) => {
+                    if seen.waited {
+                        self.seen.saw(Sight::AScanWaitedAtABackup);
+                    }
+                    if !leads {
+                        self.seen.saw(Sight::ABackupAnsweredAScan);
+                    }
+                }
+                At::Now(Consistency::Causal { .. } | Consistency::Stale) => {}
+                At::Version(version) => {
+                    let copy = self.server(id).process().and_then(|process| process.node.copy());
+                    if copy.is_some_and(|copy| copy.dictionary().version() > version) {
+                        self.seen.saw(Sight::APageWasOfAnOlderVersion);
+                    }
+                }
+            },
             (
                 Request::Change { id: Some(request), change },
                 Response::Changed { .. } | Response::Appended { .. } | Response::NotMet { .. },

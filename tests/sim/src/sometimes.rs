@@ -24,6 +24,9 @@ pub enum Sight {
     ABackupAnsweredARead,
     ABackupHadNoLease,
     AReadWaitedAtABackup,
+    ABackupAnsweredAScan,
+    AScanWaitedAtABackup,
+    APageWasOfAnOlderVersion,
     AWeakReadWasAnswered,
     APrimaryAnsweredAReadUnderLease,
     AReadWasConfirmed,
@@ -53,7 +56,7 @@ pub enum Sight {
 
 impl Sight {
     /// All that must be seen by the test over many seeds.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 45] = [
         Self::AViewWasChosen,
         Self::AChangeWasAnswered,
         Self::AConditionWasMet,
@@ -71,6 +74,9 @@ impl Sight {
         Self::ABackupAnsweredARead,
         Self::ABackupHadNoLease,
         Self::AReadWaitedAtABackup,
+        Self::ABackupAnsweredAScan,
+        Self::AScanWaitedAtABackup,
+        Self::APageWasOfAnOlderVersion,
         Self::AWeakReadWasAnswered,
         Self::APrimaryAnsweredAReadUnderLease,
         Self::AReadWasConfirmed,

@@ -28,6 +28,7 @@ pub enum Asked {
     Append,
     Delete,
     Read,
+    Scan,
 }
 
 /// What the client was told.

@@ -33,7 +33,7 @@ fn sources(folder: &Path, out: &mut String) {
 #[test]
 fn every_test_that_the_analysis_names_is_there() {
     let mut all = String::new();
-    for folder in ["server", "backup", "tests"] {
+    for folder in ["server", "backup", "client", "tests"] {
         sources(&root().join(folder), &mut all);
     }
     // Names of tests are sentences.

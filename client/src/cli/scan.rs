@@ -1,0 +1,124 @@
+//! `heirloom scan`.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+
+use clap::Args;
+use heirloom_proto::ServerId;
+use serde::Serialize;
+
+use super::failure::Failure;
+use super::options::{Format, Mode, Options};
+use super::{output, text};
+use crate::client::Client;
+use crate::error::Error;
+use crate::scan::{Scan as Scanning, ScanEntry, ScanOptions};
+
+/// Prints keys and their values in the order of the keys, all as they were at one version: KEY, a tab, VALUE.
+///
+/// Pages through any number of keys. --timeout is for each page.
+#[derive(Args, Debug)]
+pub struct Scan {
+    /// What the keys begin with; all keys otherwise.
+    #[arg(conflicts_with_all = ["start", "end"])]
+    prefix: Option<OsString>,
+    /// The first key that may be printed.
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+    start: Option<OsString>,
+    /// The first key that is not printed any more.
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+    end: Option<OsString>,
+    /// Print so many keys at most.
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// Print keys without values.
+    #[arg(long)]
+    keys_only: bool,
+    /// How fresh the version must be: `linearizable` sees every change answered before; `stale` what the server asked knows,
+    /// at once; `causal` no less than its client has seen, which of a command alone is nothing yet.
+    #[arg(long, value_enum, default_value_t, value_name = "MODE")]
+    consistency: Mode,
+    /// Ask this server alone, by id; it asks the primary where it can't answer by itself. Any near one otherwise.
+    #[arg(long, value_name = "ID")]
+    from: Option<u8>,
+    #[command(flatten)]
+    options: Options,
+}
+
+impl Scan {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let mut how = ScanOptions::new().consistency(self.consistency.into());
+        if let Some(prefix) = self.prefix {
+            how = how.prefix(text::bytes(prefix));
+        }
+        if let Some(start) = self.start {
+            how = how.start(text::bytes(start));
+        }
+        if let Some(end) = self.end {
+            how = how.end(text::bytes(end));
+        }
+        if let Some(limit) = self.limit {
+            how = how.limit(limit);
+        }
+        if self.keys_only {
+            how = how.keys_only();
+        }
+        if let Some(server) = self.from {
+            how = how.from(ServerId(server));
+        }
+        let (format, keys_only) = (self.options.output, self.keys_only);
+        let scan = async |client: &Client| print(client.scan_with(how), format, keys_only).await;
+        self.options.ask(scan, |told| told).await
+    }
+}
+
+/// Prints each key as it comes, and what has come before an error too.
+async fn print(mut scan: Scanning, format: Format, keys_only: bool) -> Result<Result<(), Failure>, Error> {
+    let mut out = output::lines();
+    loop {
+        let told = match scan.next().await {
+            Ok(Some(entry)) => out.write_all(&line(&entry, scan.version().map_or(0, |at| at.0), format, keys_only)),
+            Ok(None) => return Ok(out.flush().map_err(Failure::from)),
+            Err(error) => {
+                return match out.flush() {
+                    Ok(()) => Err(error),
+                    Err(nobody_reads) => Ok(Err(nobody_reads.into())),
+                };
+            }
+        };
+        if let Err(nobody_reads) = told {
+            return Ok(Err(nobody_reads.into()));
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Told {
+    #[serde(flatten)]
+    key: text::Key,
+    #[serde(flatten)]
+    value: Option<text::Value>,
+    version: u64,
+    server: u8,
+    epoch: u64,
+    changed_at_ms: u64,
+    /// The dictionary's version that was looked at, the same for all.
+    seen_version: u64,
+}
+
+fn line(entry: &ScanEntry, seen_version: u64, format: Format, keys_only: bool) -> Vec<u8> {
+    match (format, keys_only) {
+        (Format::Text, true) => [&entry.key[..], b"\n"].concat(),
+        (Format::Text, false) => [&entry.key[..], b"\t", &entry.value, b"\n"].concat(),
+        (Format::Json, _) => output::json_line(&Told {
+            key: text::Key::new(&entry.key),
+            value: (!keys_only).then(|| text::Value::new(&entry.value)),
+            version: entry.version.0,
+            server: entry.server.0,
+            epoch: entry.epoch.round,
+            changed_at_ms: entry.changed_at.0,
+            seen_version,
+        })
+        .into_bytes(),
+    }
+}
