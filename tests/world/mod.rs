@@ -236,8 +236,15 @@ impl Drop for Cluster {
     }
 }
 
-/// Who leads, if its members are these and it can commit.
+/// Who leads, if its members are these and it can commit; each member says itself that it is one.
+///
+/// The word of the primary is not enough: it does not know at once that a server was killed, and one that came back with an
+/// emptied directory has the same id. Who loses the next one then has lost two registers of three.
 pub fn primary_with(all: &[Option<v1::StatusResponse>], members: &[u32]) -> Option<usize> {
+    let role = |id: u32| all.get(id as usize).and_then(|status| status.as_ref()).map(|status| status.role.as_str());
+    if !members.iter().all(|id| matches!(role(*id), Some("primary" | "backup"))) {
+        return None;
+    }
     all.iter().flatten().find_map(|status| {
         let leads = status.role == "primary" && status.waits_for.is_empty() && status.in_sync == members;
         leads.then_some(status.server as usize)
