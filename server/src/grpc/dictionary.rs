@@ -10,16 +10,16 @@ use heirloom_proto::wire::v1::dictionary_server::Dictionary;
 use heirloom_proto::wire::v1::{
     AddRequest, AppendRequest, AppendResponse, ChangeResponse, ChangeSetRequest, CloseSessionRequest,
     CloseSessionResponse, DeleteRequest, OpenSessionRequest, OpenSessionResponse, ReadRequest, ReadResponse,
-    ScanRequest, ScanResponse, SessionRequests, SessionResponses, WatchRequest, session_request, session_response,
+    ScanRequest, ScanResponse, SessionRequests, WatchRequest, session_request, session_response,
 };
-use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::desk::{Desk, PATIENCE};
-use super::session::{ANSWERS_MAX, Session};
+use super::room::Seat;
+use super::seated::keep;
+use super::session::{Answers, Session, response_bytes};
 use super::watch::Watching;
 
 /// The dictionary at one desk.
@@ -40,16 +40,27 @@ impl Service {
         metadata: &MetadataMap,
         request: session_request::Request,
     ) -> Result<session_response::Response, Status> {
+        self.call_seated(metadata, request).await.map(|(response, _)| response)
+    }
+
+    /// One whose answer may take room for itself.
+    async fn call_seated(
+        &self,
+        metadata: &MetadataMap,
+        request: session_request::Request,
+    ) -> Result<(session_response::Response, Seat), Status> {
         let until = Instant::now() + patience(metadata);
         let asked = request_from_wire(request).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let refuse = |refusal| {
             let address = self.desk.primary_address(&refusal);
             status_from_refusal(&refusal, address.as_deref())
         };
-        let _seat = self.desk.room().seat(&asked.request).map_err(refuse)?;
+        let mut seat = self.desk.room().seat(&asked.request).map_err(refuse)?;
         let answered = self.desk.carry_out(asked, until).await.map_err(refuse)?;
         let server = answered.server.unwrap_or_else(|| self.desk.me());
-        response_to_wire(answered.response, server).ok_or_else(unfitting)
+        let response = response_to_wire(answered.response, server).ok_or_else(unfitting)?;
+        seat.answered(response_bytes(&response));
+        Ok((response, seat))
     }
 }
 
@@ -153,8 +164,8 @@ impl Dictionary for Service {
 
     async fn scan(&self, request: Request<ScanRequest>) -> Result<Response<ScanResponse>, Status> {
         let (metadata, _, body) = request.into_parts();
-        match self.call(&metadata, session_request::Request::Scan(body)).await? {
-            session_response::Response::Scanned(scanned) => Ok(Response::new(scanned)),
+        match self.call_seated(&metadata, session_request::Request::Scan(body)).await? {
+            (session_response::Response::Scanned(scanned), seat) => Ok(keep(Response::new(scanned), seat)),
             _ => Err(unfitting()),
         }
     }
@@ -165,15 +176,15 @@ impl Dictionary for Service {
         Watching::begin(self.desk.clone(), request.into_inner()).map(Response::new)
     }
 
-    type SessionStream = ReceiverStream<Result<SessionResponses, Status>>;
+    type SessionStream = Answers;
 
     async fn session(
         &self,
         request: Request<Streaming<SessionRequests>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let (out, answers) = mpsc::channel(ANSWERS_MAX);
+        let (out, answers) = Answers::channel();
         tokio::spawn(Session::new(self.desk.clone()).serve(request.into_inner(), out));
-        Ok(Response::new(ReceiverStream::new(answers)))
+        Ok(Response::new(answers))
     }
 }
 

@@ -7,6 +7,7 @@ mod forward;
 mod health;
 mod incoming;
 mod room;
+mod seated;
 mod session;
 mod watch;
 
@@ -48,6 +49,7 @@ pub(crate) async fn serve(
     let dictionary = DictionaryServer::new(dictionary::Service::new(desk.clone()))
         .max_decoding_message_size(CLIENT_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let dictionary = seated::Seated(dictionary);
     let kinds = settings.node.constants.voters.as_slice().into();
     let cluster = ClusterServer::new(cluster::Service::new(desk.clone(), kinds));
     let replication = ReplicationServer::new(acceptor)

@@ -7,67 +7,125 @@ use heirloom_proto::{Refusal, Request};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How much room there is for requests under way, over all clients. **Units:** KiB.
-const ROOM_KIB: usize = 256 << 10;
+const REQUESTS_KIB: usize = 256 << 10;
+/// How much room there is for pages that are read, or on their way to their clients. Of their own, so that clients that do not
+/// read what they asked for make others wait for pages at most, and no write. **Units:** KiB.
+const PAGES_KIB: usize = 128 << 10;
 
-/// The room for requests under way; a request without room is refused at once.
+/// The room for requests under way and their answers; a request without room is refused at once.
 #[derive(Clone, Debug)]
 pub(crate) struct Room {
-    kib: Arc<Semaphore>,
+    requests: Arc<Semaphore>,
+    pages: Arc<Semaphore>,
 }
 
 /// The room that one request takes, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Seat {
-    _kib: OwnedSemaphorePermit,
+    /// `None` once it is answered.
+    request: Option<OwnedSemaphorePermit>,
+    /// For what its answer holds that is not shared with the dictionary; `None` where that is nothing.
+    page: Option<OwnedSemaphorePermit>,
 }
 
 impl Room {
     /// An empty room.
     pub(crate) fn new() -> Self {
-        Self { kib: Arc::new(Semaphore::new(ROOM_KIB)) }
+        Self { requests: Arc::new(Semaphore::new(REQUESTS_KIB)), pages: Arc::new(Semaphore::new(PAGES_KIB)) }
     }
 
     /// Room for this request.
     pub(crate) fn seat(&self, request: &Request) -> Result<Seat, Refusal> {
-        let bytes = request.bytes() + answer_bytes(request);
-        let kib = u32::try_from(1 + bytes / 1024).map_err(|_| Refusal::Overloaded)?;
-        let seat = self.kib.clone().try_acquire_many_owned(kib).map_err(|_| Refusal::Overloaded)?;
-        Ok(Seat { _kib: seat })
+        let page = match request {
+            // How large a page is shows when it is there.
+            Request::Scan(_) => Some(take(&self.pages, kib(PAGE_BYTES_MAX))?),
+            Request::OpenSession
+            | Request::CloseSession(_)
+            | Request::Change { .. }
+            | Request::Read { .. }
+            | Request::Promote(_)
+            | Request::Fence(_) => None,
+        };
+        Ok(Seat { request: Some(take(&self.requests, kib(request.bytes()))?), page })
+    }
+
+    /// How much room there is for pages. **Units:** KiB.
+    #[cfg(test)]
+    pub(super) fn pages_free(&self) -> usize {
+        self.pages.available_permits()
     }
 }
 
-/// How much an answer holds that is not shared with the dictionary.
-fn answer_bytes(request: &Request) -> usize {
-    match request {
-        Request::Scan(_) => PAGE_BYTES_MAX,
-        Request::OpenSession
-        | Request::CloseSession(_)
-        | Request::Change { .. }
-        | Request::Read { .. }
-        | Request::Promote(_)
-        | Request::Fence(_) => 0,
+fn take(room: &Arc<Semaphore>, kib: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+    let kib = u32::try_from(kib).map_err(|_| Refusal::Overloaded)?;
+    room.clone().try_acquire_many_owned(kib).map_err(|_| Refusal::Overloaded)
+}
+
+fn kib(bytes: usize) -> usize {
+    1 + bytes / 1024
+}
+
+impl Seat {
+    /// The answer is there, and is so large: the rest of the room is free again.
+    pub(crate) fn answered(&mut self, bytes: usize) {
+        self.request = None;
+        if let Some(page) = &mut self.page {
+            // One that is larger than pages are holds one large value, which is shared.
+            drop(page.split(page.num_permits().saturating_sub(kib(bytes))));
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use heirloom_proto::Change;
+    use heirloom_proto::{At, Change, Consistency, KeyRange, Scan};
 
     use super::*;
+
+    fn change() -> Request {
+        let value = Bytes::from(vec![0; 16 << 20]);
+        Request::Change { id: None, change: Change::Add { key: Bytes::from_static(b"k"), value } }
+    }
+
+    fn scan() -> Request {
+        let at = At::Now(Consistency::Stale);
+        Request::Scan(Scan { range: KeyRange::default(), limit: 0, keys_only: false, at, cluster: None })
+    }
+
+    /// As many as there is room for.
+    fn seats(room: &Room, request: &Request, answered: Option<usize>) -> Vec<Seat> {
+        let mut seats = Vec::new();
+        while let Ok(mut seat) = room.seat(request) {
+            if let Some(bytes) = answered {
+                seat.answered(bytes);
+            }
+            seats.push(seat);
+        }
+        seats
+    }
 
     #[test]
     fn a_full_room_refuses_and_room_comes_back() {
         let room = Room::new();
-        let value = Bytes::from(vec![0; 16 << 20]);
-        let change = Change::Add { key: Bytes::from_static(b"k"), value };
-        let request = Request::Change { id: None, change };
-        let mut seats = Vec::new();
-        while let Ok(seat) = room.seat(&request) {
-            seats.push(seat);
-        }
+        let mut seats = seats(&room, &change(), None);
         assert_eq!(seats.len(), 15, "each takes a little more than 16 MiB of 256");
+        assert_eq!(room.seat(&change()).map(drop), Err(Refusal::Overloaded));
         seats.pop();
-        assert!(room.seat(&request).is_ok());
+        assert!(room.seat(&change()).is_ok());
+    }
+
+    #[test]
+    fn pages_that_are_not_taken_leave_room_for_everything_else_and_take_no_more_than_they_hold() {
+        let room = Room::new();
+        let full = seats(&room, &scan(), Some(PAGE_BYTES_MAX));
+        assert_eq!(full.len(), 127, "each takes a little more than 1 MiB of 128");
+        assert_eq!(seats(&room, &change(), None).len(), 15);
+        drop(full);
+        assert_eq!(
+            seats(&room, &scan(), Some(0)).len(),
+            (128 << 10) - 1024,
+            "until no page has room before it is read"
+        );
     }
 }

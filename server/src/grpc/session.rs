@@ -1,7 +1,10 @@
 //! One session stream: a client pipelines requests on it, answers go back in any order and gathered.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use heirloom_proto::wire::client::Answered;
 use heirloom_proto::wire::client::{
@@ -11,7 +14,8 @@ use heirloom_proto::wire::v1::{SessionRequests, SessionResponse, SessionResponse
 use heirloom_proto::{Refusal, Response};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
 use super::desk::{Desk, PATIENCE, may_repeat};
@@ -21,7 +25,10 @@ use crate::driver::Replied;
 /// How many requests of one stream are under way at most; beyond it the stream is not read.
 const UNDER_WAY_MAX: usize = 16_384;
 /// How many messages with answers wait for a client that reads slowly.
-pub(crate) const ANSWERS_MAX: usize = 4;
+const ANSWERS_MAX: usize = 4;
+/// After how long a stream ends whose client does not read its answers, so that what they hold is free again. Longer than a
+/// client that is in order ever stands still; what it asked it may ask again.
+const UNREAD_MAX: Duration = Duration::from_secs(30);
 
 /// One stream and its requests under way.
 pub(crate) struct Session {
@@ -42,8 +49,38 @@ struct UnderWay {
 /// An answer that is to be sent.
 struct Ready {
     response: SessionResponse,
-    /// The room that the request and its answer take until then; `None` where there was none.
-    _seat: Option<Seat>,
+    /// The room that the answer takes until then; `None` where it takes none.
+    seat: Option<Seat>,
+}
+
+/// A message that waits for the transport to take it.
+pub(crate) struct Waiting {
+    message: SessionResponses,
+    _seats: Vec<Seat>,
+}
+
+/// Where answers go.
+pub(crate) type Out = mpsc::Sender<Result<Waiting, Status>>;
+
+/// The answers of one stream, as the transport takes them; each message keeps its room until then.
+pub(crate) struct Answers {
+    waiting: mpsc::Receiver<Result<Waiting, Status>>,
+}
+
+impl Answers {
+    /// Two ends of a stream.
+    pub(crate) fn channel() -> (Out, Self) {
+        let (out, waiting) = mpsc::channel(ANSWERS_MAX);
+        (out, Self { waiting })
+    }
+}
+
+impl Stream for Answers {
+    type Item = Result<SessionResponses, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.waiting.poll_recv(context).map(|told| told.map(|told| told.map(|waiting| waiting.message)))
+    }
 }
 
 impl Session {
@@ -53,11 +90,7 @@ impl Session {
     }
 
     /// Serves the stream until the client ends it and has its answers, it breaks, or the server stops.
-    pub(crate) async fn serve(
-        mut self,
-        mut requests: Streaming<SessionRequests>,
-        out: mpsc::Sender<Result<SessionResponses, Status>>,
-    ) {
+    pub(crate) async fn serve(mut self, mut requests: Streaming<SessionRequests>, out: Out) {
         let (answers_in, mut answers) = mpsc::unbounded_channel();
         let mut replied = Vec::new();
         let mut reading = true;
@@ -128,7 +161,7 @@ impl Session {
             let seat = match self.desk.room().seat(&asked.request) {
                 Ok(seat) => seat,
                 Err(refusal) => {
-                    ready.push(Ready { response: self.refused(tag, &refusal), _seat: None });
+                    ready.push(Ready { response: self.refused(tag, &refusal), seat: None });
                     continue;
                 }
             };
@@ -189,7 +222,10 @@ impl Session {
     }
 
     fn ready(&self, under_way: UnderWay, result: Result<Answered, Refusal>) -> Ready {
-        Ready { response: self.response(under_way.tag, result), _seat: Some(under_way.seat) }
+        let UnderWay { tag, mut seat, .. } = under_way;
+        let response = self.response(tag, result);
+        seat.answered(response.response.as_ref().map_or(0, response_bytes));
+        Ready { response, seat: Some(seat) }
     }
 
     fn response(&self, tag: u64, result: Result<Answered, Refusal>) -> SessionResponse {
@@ -208,34 +244,93 @@ impl Session {
     }
 }
 
-/// Sends answers in messages of a fair size; false where the client is gone.
-async fn send(ready: Vec<Ready>, out: &mpsc::Sender<Result<SessionResponses, Status>>) -> bool {
-    let mut responses = Vec::with_capacity(ready.len());
+/// Sends answers in messages of a fair size; false where the client is gone, or reads nothing.
+async fn send(ready: Vec<Ready>, out: &Out) -> bool {
+    let (mut responses, mut seats) = (Vec::with_capacity(ready.len()), Vec::new());
     let mut bytes = 0;
-    for Ready { response, _seat } in ready {
-        let next = response_bytes(&response);
+    for Ready { response, seat } in ready {
+        let next = response.response.as_ref().map_or(0, response_bytes);
         if !responses.is_empty() && bytes + next > SESSION_BATCH_BYTES_MAX {
-            let full = SessionResponses { responses: std::mem::take(&mut responses) };
-            if out.send(Ok(full)).await.is_err() {
+            if !send_one(std::mem::take(&mut responses), std::mem::take(&mut seats), out).await {
                 return false;
             }
             bytes = 0;
         }
         bytes += next;
         responses.push(response);
+        seats.extend(seat);
     }
-    responses.is_empty() || out.send(Ok(SessionResponses { responses })).await.is_ok()
+    responses.is_empty() || send_one(responses, seats, out).await
 }
 
-fn response_bytes(response: &SessionResponse) -> usize {
-    match &response.response {
-        Some(session_response::Response::Read(read)) => 64 + read.value.len(),
-        Some(session_response::Response::Scanned(scanned)) => {
+async fn send_one(responses: Vec<SessionResponse>, seats: Vec<Seat>, out: &Out) -> bool {
+    let waiting = Waiting { message: SessionResponses { responses }, _seats: seats };
+    match timeout(UNREAD_MAX, out.send(Ok(waiting))).await {
+        Ok(sent) => sent.is_ok(),
+        Err(_) => {
+            tracing::warn!("a client has not read its answers for {UNREAD_MAX:?}: its stream ends");
+            false
+        }
+    }
+}
+
+/// About how large an answer is on the wire.
+pub(crate) fn response_bytes(response: &session_response::Response) -> usize {
+    match response {
+        session_response::Response::Read(read) => 64 + read.value.len(),
+        session_response::Response::Scanned(scanned) => {
             let entries = scanned.entries.iter().map(|entry| 32 + entry.key.len() + entry.value.len());
             64 + entries.sum::<usize>()
         }
-        _ => 64,
+        session_response::Response::SessionOpened(_)
+        | session_response::Response::SessionClosed(_)
+        | session_response::Response::Changed(_)
+        | session_response::Response::Refusal(_)
+        | session_response::Response::Appended(_) => 64,
     }
 }
 
 const _: () = assert!(std::mem::size_of::<Response>() <= 128, "answers are moved about by value");
+
+#[cfg(test)]
+mod tests {
+    use heirloom_proto::{At, Consistency, KeyRange, Request, Scan};
+    use tokio_stream::StreamExt as _;
+
+    use super::super::room::Room;
+    use super::*;
+
+    fn page(room: &Room) -> Ready {
+        let at = At::Now(Consistency::Stale);
+        let scan = Scan { range: KeyRange::default(), limit: 0, keys_only: false, at, cluster: None };
+        let seat = room.seat(&Request::Scan(scan)).expect("there is room");
+        Ready { response: SessionResponse { tag: 1, response: None }, seat: Some(seat) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_nothing_loses_its_stream_and_what_waits_for_it_gives_its_room_back() {
+        let room = Room::new();
+        let empty = room.pages_free();
+        let (out, answers) = Answers::channel();
+        for _ in 0..ANSWERS_MAX {
+            assert!(send(vec![page(&room)], &out).await);
+        }
+        let full = room.pages_free();
+        assert!(full < empty, "they wait for the client");
+        assert!(!send(vec![page(&room)], &out).await);
+        assert_eq!(room.pages_free(), full, "what found no place is gone");
+        drop((out, answers));
+        assert_eq!(room.pages_free(), empty);
+    }
+
+    #[tokio::test]
+    async fn answers_keep_their_room_until_the_transport_takes_them() {
+        let room = Room::new();
+        let empty = room.pages_free();
+        let (out, mut answers) = Answers::channel();
+        assert!(send(vec![page(&room), page(&room)], &out).await);
+        assert!(room.pages_free() < empty);
+        let message = answers.next().await.expect("one").expect("well");
+        assert_eq!((message.responses.len(), room.pages_free()), (2, empty));
+    }
+}
