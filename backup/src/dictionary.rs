@@ -65,14 +65,15 @@ impl Dictionary {
         self.past.oldest()
     }
 
-    /// The keys of a range with what was stored under them at a version, which is the present one or an earlier one.
+    /// The keys of a range with what was stored under them at a version, which is the present one or an earlier one; those
+    /// that had nothing then are among them.
     ///
     /// **Refuses when** so much was changed since that it is no longer kept.
     pub fn as_of(
         &self,
         range: &KeyRange,
         version: Version,
-    ) -> Result<impl Iterator<Item = (&Bytes, &Stored)>, Refusal> {
+    ) -> Result<impl Iterator<Item = (&Bytes, Option<&Stored>)>, Refusal> {
         let oldest = self.oldest();
         if version < oldest {
             return Err(Refusal::VersionTooOld { oldest });

@@ -1,8 +1,8 @@
 //! Pages of a range, and all other looks at the applied state.
 
 use bytes::Bytes;
-use heirloom_proto::limits::{PAGE_BYTES_MAX, PAGE_COUNT_MAX};
-use heirloom_proto::{At, Lookup, Refusal, Response, Scan, Scanned, Seen, Version};
+use heirloom_proto::limits::{PAGE_BYTES_MAX, PAGE_COUNT_MAX, PAGE_LOOKED_AT_MAX};
+use heirloom_proto::{At, ClusterId, Lookup, Refusal, Response, Scan, Scanned, Seen, Version};
 
 use crate::dictionary::Stored;
 use crate::replica::Replica;
@@ -24,12 +24,12 @@ impl Replica {
     ///
     /// **Refuses when** a page is of a version that is no longer kept.
     ///
-    /// **Panics if** it has not been applied yet.
-    pub fn look(&self, lookup: &Lookup, seen: Seen) -> Result<Response, Refusal> {
+    /// **Panics if** it has not been applied yet, or a page is of no cluster.
+    pub fn look(&self, lookup: &Lookup, seen: Seen, cluster: Option<ClusterId>) -> Result<Response, Refusal> {
         assert!(seen.version <= self.dictionary().version(), "a look at what is to come");
         match lookup {
             Lookup::Key { key, .. } => Ok(self.found(key, seen)),
-            Lookup::Page(scan) => self.page(scan, seen),
+            Lookup::Page(scan) => self.page(scan, seen, cluster.expect("only members of a cluster are read")),
         }
     }
 
@@ -45,22 +45,22 @@ impl Replica {
         }
     }
 
-    fn page(&self, scan: &Scan, seen: Seen) -> Result<Response, Refusal> {
+    fn page(&self, scan: &Scan, seen: Seen, cluster: ClusterId) -> Result<Response, Refusal> {
         let wanted = usize::try_from(scan.limit).unwrap_or(usize::MAX);
         let count_max = if wanted == 0 { PAGE_COUNT_MAX } else { wanted.min(PAGE_COUNT_MAX) };
         let (mut found, mut bytes) = (Vec::new(), 0);
         let mut next = None;
-        for (key, stored) in self.dictionary().as_of(&scan.range, seen.version)? {
-            let value = if scan.keys_only { &[] } else { &stored.value[..] };
-            let full = found.len() >= count_max || bytes + key.len() + value.len() > PAGE_BYTES_MAX;
-            if full && !found.is_empty() {
+        for (looked_at, (key, stored)) in self.dictionary().as_of(&scan.range, seen.version)?.enumerate() {
+            let size = stored.map_or(0, |stored| key.len() + if scan.keys_only { 0 } else { stored.value.len() });
+            let full = stored.is_some() && (found.len() >= count_max || bytes + size > PAGE_BYTES_MAX);
+            if full && !found.is_empty() || looked_at >= PAGE_LOOKED_AT_MAX {
                 next = Some(Bytes::copy_from_slice(key));
                 break;
             }
-            bytes += key.len() + value.len();
-            found.push((key, stored));
+            bytes += size;
+            found.extend(stored.map(|stored| (key, stored)));
         }
-        Ok(Response::Scanned { entries: entries(&found, scan.keys_only), next, seen })
+        Ok(Response::Scanned { entries: entries(&found, scan.keys_only), next, seen, cluster })
     }
 }
 

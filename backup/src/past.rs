@@ -73,7 +73,8 @@ fn record_bytes(key: &Bytes, stored: &Stored) -> usize {
     PAST_RECORD_BYTES + key.len() + stored.value.len()
 }
 
-/// The keys of a range with what they had at a version, in the order of the keys.
+/// The keys of a range with what they had at a version, in the order of the keys: all keys that have a value or had one as
+/// far back as is kept, so that whoever asks for few of many knows how many were looked at.
 pub(crate) struct AsOf<'a> {
     version: Version,
     present: Peekable<btree_map::Range<'a, Bytes, Stored>>,
@@ -98,29 +99,27 @@ impl<'a> AsOf<'a> {
 }
 
 impl<'a> Iterator for AsOf<'a> {
-    type Item = (&'a Bytes, &'a Stored);
+    /// What the key had; `None` where it had nothing.
+    type Item = (&'a Bytes, Option<&'a Stored>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let order = match (self.present.peek(), self.past.peek()) {
-                (None, None) => return None,
-                (Some(_), None) => Ordering::Less,
-                (None, Some(_)) => Ordering::Greater,
-                (Some((present, _)), Some((past, _))) => present.cmp(past),
-            };
-            let present = if order.is_le() { self.present.next() } else { None };
-            let past = if order.is_ge() { self.past.next() } else { None };
-            // What the first change after the version replaced; where there was none, what is there now.
-            let replaced = past.and_then(|(key, records)| {
-                let first = records.partition_point(|record| record.by <= self.version);
-                records.get(first).map(|record| (key, &record.stored))
-            });
-            // Either may have come to be after the version, and then there was nothing.
-            let found = replaced.or(present).filter(|(_, stored)| stored.version <= self.version);
-            if found.is_some() {
-                return found;
-            }
-        }
+        let order = match (self.present.peek(), self.past.peek()) {
+            (None, None) => return None,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((present, _)), Some((past, _))) => present.cmp(past),
+        };
+        let present = if order.is_le() { self.present.next() } else { None };
+        let past = if order.is_ge() { self.past.next() } else { None };
+        // What the first change after the version replaced; where there was none, what is there now.
+        let replaced = past.and_then(|(_, records)| {
+            let first = records.partition_point(|record| record.by <= self.version);
+            records.get(first).map(|record| &record.stored)
+        });
+        let key = present.map(|(key, _)| key).or(past.map(|(key, _)| key)).expect("one of them is there");
+        let stored = replaced.or(present.map(|(_, stored)| stored));
+        // Either may have come to be after the version, and then there was nothing.
+        Some((key, stored.filter(|stored| stored.version <= self.version)))
     }
 }
 
@@ -151,7 +150,7 @@ mod tests {
 
     fn as_it_was(dictionary: &Dictionary, range: &KeyRange, version: Version) -> Naive {
         let found = dictionary.as_of(range, version).expect("it is kept");
-        found.map(|(key, stored)| (key.clone(), stored.clone())).collect()
+        found.filter_map(|(key, stored)| Some((key.clone(), stored?.clone()))).collect()
     }
 
     /// A dictionary that was changed at random, by one key or by several at a version, and what it was at each version.
@@ -203,7 +202,7 @@ mod tests {
             match dictionary.as_of(&KeyRange::default(), version) {
                 Ok(found) => {
                     assert!(version >= oldest);
-                    assert!(found.eq(then.iter()), "at {version}");
+                    assert!(found.filter_map(|(key, stored)| Some((key, stored?))).eq(then.iter()), "at {version}");
                 }
                 Err(refusal) => {
                     assert!(version < oldest);

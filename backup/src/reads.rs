@@ -124,8 +124,8 @@ impl Backup {
     /// Answers what no longer needs to wait, and lets go of what may wait no longer here.
     ///
     /// A linearizable read that came under a valid lease, while entry `i` was the newest here to touch its key, or any key of
-    /// its range, sees enough once `i` is applied, without another look at the lease: when it came nothing was committed that was not in this log,
-    /// so whatever it does not see was committed after it came (docs/decisions/0011).
+    /// its range, sees enough once `i` is applied, without another look at the lease: when it came nothing was committed that
+    /// was not in this log, so whatever it does not see was committed after it came (docs/decisions/0011).
     pub fn answer_reads(&mut self, now: Time, primary: Option<ServerId>, out: &mut Outbox) {
         if self.reads.waiting.is_empty() {
             return;
@@ -180,6 +180,6 @@ impl Backup {
             At::Version(_) => None,
         };
         let seen = Seen { version, epoch: self.worked_in(), local: true, waited, age };
-        out.respond(read.token, self.replica.look(&read.lookup, seen));
+        out.respond(read.token, self.replica.look(&read.lookup, seen, out.cluster()));
     }
 }

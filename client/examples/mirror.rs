@@ -44,8 +44,9 @@ impl Mirror {
             keys.insert(entry.key.to_vec(), entry.value.to_vec());
         }
         let version = scan.version().expect("it has asked");
-        let from_version = Some(Version(version.0 + 1));
-        let watch = client.watch_with(WatchOptions { from_version, ..WatchOptions::prefix(prefix) }).await?;
+        // Version and cluster: were the cluster set back in between, its versions would mean something else.
+        let (from_version, cluster) = (Some(Version(version.0 + 1)), scan.cluster());
+        let watch = client.watch_with(WatchOptions { from_version, cluster, ..WatchOptions::prefix(prefix) }).await?;
         Ok(Self { keys, version, watch })
     }
 

@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use heirloom_proto::limits::KEY_BYTES_MAX;
-use heirloom_proto::{At, Epoch, KeyRange, Response, Scanned, ServerId, Version, WallTime};
+use heirloom_proto::{At, ClusterId, Epoch, KeyRange, Response, Scanned, ServerId, Version, WallTime};
 use heirloom_session::{Answer, Freshness, Operation};
 
 use crate::client::{Asked, Client};
@@ -13,62 +12,28 @@ use crate::error::{BadInput, Error};
 /// What is scanned, and how; [`Default`] is all keys, as [`Client::scan`] does it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct ScanOptions {
-    range: KeyRange,
-    limit: Option<u64>,
-    keys_only: bool,
-    consistency: Freshness,
-    from: Option<ServerId>,
+    /// The keys; all of them by default. Where the range ends before it begins there are none, which is no error.
+    pub range: KeyRange,
+    /// So many keys at most; `None` for all.
+    pub limit: Option<u64>,
+    /// Whether the values are left out: [`ScanEntry::value`] is empty then.
+    pub keys_only: bool,
+    /// How fresh the version must be that the first page fixes.
+    pub consistency: Freshness,
+    /// The only server that is to be asked; `None` for any, near ones first. It asks the primary where it must.
+    pub from: Option<ServerId>,
 }
 
 impl ScanOptions {
-    /// All keys.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    /// All keys that begin with this.
+    pub fn prefix(prefix: impl AsRef<[u8]>) -> Self {
+        Self { range: KeyRange::of_prefix(Bytes::copy_from_slice(prefix.as_ref())), ..Self::default() }
     }
 
-    /// The keys that begin with this; takes the place of start and end.
-    #[must_use]
-    pub fn prefix(self, prefix: impl AsRef<[u8]>) -> Self {
-        Self { range: KeyRange::of_prefix(Bytes::copy_from_slice(prefix.as_ref())), ..self }
-    }
-
-    /// Keys from this one on.
-    #[must_use]
-    pub fn start(mut self, start: impl AsRef<[u8]>) -> Self {
-        self.range.start = Bytes::copy_from_slice(start.as_ref());
-        self
-    }
-
-    /// Keys before this one. Where it does not lie behind the start there are none between them, which is no error.
-    #[must_use]
-    pub fn end(mut self, end: impl AsRef<[u8]>) -> Self {
-        self.range.end = Some(Bytes::copy_from_slice(end.as_ref()));
-        self
-    }
-
-    /// So many keys at most.
-    #[must_use]
-    pub fn limit(self, limit: u64) -> Self {
-        Self { limit: Some(limit), ..self }
-    }
-
-    /// Without values: [`ScanEntry::value`] is empty.
-    #[must_use]
-    pub fn keys_only(self) -> Self {
-        Self { keys_only: true, ..self }
-    }
-
-    /// How fresh the version must be that the first page fixes.
-    #[must_use]
-    pub fn consistency(self, consistency: Freshness) -> Self {
-        Self { consistency, ..self }
-    }
-
-    /// The only server that is to be asked; any, near ones first, otherwise. It asks the primary where it must.
-    #[must_use]
-    pub fn from(self, server: ServerId) -> Self {
-        Self { from: Some(server), ..self }
+    /// The keys from `start` on and before `end`.
+    pub fn between(start: impl AsRef<[u8]>, end: impl AsRef<[u8]>) -> Self {
+        let (start, end) = (Bytes::copy_from_slice(start.as_ref()), Some(Bytes::copy_from_slice(end.as_ref())));
+        Self { range: KeyRange { start, end }, ..Self::default() }
     }
 }
 
@@ -98,7 +63,8 @@ pub struct Scan {
     /// What is behind the page, to be asked for when that is used up; `None` where there is nothing.
     rest: Option<KeyRange>,
     page: VecDeque<Scanned>,
-    version: Option<Version>,
+    /// What the first page fixed, and whose version it is.
+    fixed: Option<(Version, ClusterId)>,
     /// Who answered the page.
     server: ServerId,
     epoch: Epoch,
@@ -119,7 +85,7 @@ impl Client {
     /// # }
     /// ```
     pub fn scan(&self, prefix: impl AsRef<[u8]>) -> Scan {
-        self.scan_with(ScanOptions::new().prefix(prefix))
+        self.scan_with(ScanOptions::prefix(prefix))
     }
 
     /// The keys that `options` say.
@@ -129,7 +95,7 @@ impl Client {
             rest: Some(options.range.clone()),
             options,
             page: VecDeque::new(),
-            version: None,
+            fixed: None,
             server: ServerId(0),
             epoch: Epoch::NONE,
         }
@@ -139,16 +105,23 @@ impl Client {
 impl Scan {
     /// The version of which all keys of this scan are; `None` before the first page has come.
     pub fn version(&self) -> Option<Version> {
-        self.version
+        self.fixed.map(|(version, _)| version)
+    }
+
+    /// The cluster by which that version is counted, for a watch that goes on from it: see
+    /// [`WatchOptions`](crate::WatchOptions).
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.fixed.map(|(_, cluster)| cluster)
     }
 
     /// The next key; `None` once there is none. Dropped before it is done it has lost nothing, and after an error it may be
     /// called again.
     ///
-    /// **Errors:** [`Error::NotApplied`] where no server answered in time; also where so much was changed since the first
-    /// page that the servers no longer keep what keys had then, of which [`Error::refusal`] gives
-    /// [`VersionTooOld`](heirloom_proto::Refusal::VersionTooOld): then only another scan helps. [`Error::BadInput`] where
-    /// start or end are longer than a key may be.
+    /// **Errors:** [`Error::NotApplied`] where no server answered in time. Also where only another scan helps, which
+    /// [`Error::refusal`] says: so much was changed since the first page that the servers no longer keep what keys had then
+    /// ([`VersionTooOld`](heirloom_proto::Refusal::VersionTooOld)), or the cluster was set back
+    /// ([`OtherCluster`](heirloom_proto::Refusal::OtherCluster)). [`Error::BadInput`] where start or end are longer than a
+    /// key may be.
     pub async fn next(&mut self) -> Result<Option<ScanEntry>, Error> {
         while self.page.is_empty() {
             let Some(range) = self.rest.clone().filter(|_| self.options.limit != Some(0)) else { return Ok(None) };
@@ -171,10 +144,8 @@ impl Scan {
 
     /// Changes nothing before the page is there.
     async fn fetch(&mut self, range: KeyRange) -> Result<(), Error> {
-        for bound in [Some(&range.start), range.end.as_ref()].into_iter().flatten() {
-            if bound.len() > KEY_BYTES_MAX {
-                return Err(BadInput::Key { bytes: bound.len() }.into());
-            }
+        if !range.is_within_bounds() {
+            return Err(BadInput::Key { bytes: range.longest_end() }.into());
         }
         let asked = Asked { verb: "scan", key: self.options.range.start.clone(), is_change: false };
         let scan = heirloom_proto::Scan {
@@ -182,17 +153,20 @@ impl Scan {
             // Nothing else is meant by 0, and a page is never that large.
             limit: self.options.limit.map_or(0, |limit| u32::try_from(limit).unwrap_or(u32::MAX)),
             keys_only: self.options.keys_only,
-            at: self.version.map_or(At::Now(self.options.consistency), At::Version),
+            at: self.version().map_or(At::Now(self.options.consistency), At::Version),
+            cluster: self.cluster(),
         };
         let from = self.options.from;
         let Answer { response, server } = self.client.read_from(&asked, Operation::Scan { scan, from }, from).await?;
         match response {
-            Response::Scanned { entries, next, seen } => {
-                // A page that does not go on would be asked for again without end.
-                if next.as_ref().is_some_and(|next| *next <= range.start || entries.is_empty()) {
+            Response::Scanned { entries, next, seen, cluster } => {
+                let fixed = (seen.version, cluster);
+                // A page that does not go on would be asked for again without end; one of another state must not follow.
+                let goes_on = next.as_ref().is_none_or(|next| *next > range.start);
+                if !goes_on || self.fixed.is_some_and(|first| first != fixed) {
                     return Err(self.client.nonsense(&asked));
                 }
-                self.version = Some(seen.version);
+                self.fixed = Some(fixed);
                 self.server = server.unwrap_or(seen.epoch.server);
                 self.epoch = seen.epoch;
                 self.rest = next.map(|start| KeyRange { start, end: range.end });

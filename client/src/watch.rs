@@ -11,7 +11,7 @@ use heirloom_proto::wire::refusal::refusal_from_status;
 use heirloom_proto::wire::server_from_wire;
 use heirloom_proto::wire::v1::dictionary_client::DictionaryClient;
 use heirloom_proto::wire::v1::{Committed, WatchRequest, WatchResponse};
-use heirloom_proto::{Address, KeyChange, KeyRange, Refusal, ServerId, Version, WallTime};
+use heirloom_proto::{Address, ClusterId, KeyChange, KeyRange, Refusal, ServerId, Version, WallTime};
 use heirloom_session::watch::{Next, SILENCE_MAX, Unfit, Watch as Course};
 use heirloom_session::{Heard, Reason};
 use tokio::task::JoinHandle;
@@ -34,6 +34,10 @@ pub struct WatchOptions {
     /// The first version that is wanted; `None` for whatever is committed from now on. One that the cluster has not come to
     /// is waited for.
     pub from_version: Option<Version>,
+    /// The cluster by which that version is counted, as [`Scan::cluster`](crate::Scan::cluster) or [`Watch::cluster`] told
+    /// it. Where it was set back since, the watch is refused instead of waiting for, or going on from, a version that means
+    /// something else; `None` to take whatever cluster there is.
+    pub cluster: Option<ClusterId>,
     /// The only server that is to be asked; `None` for any, and another one when it fails.
     pub from: Option<ServerId>,
 }
@@ -53,11 +57,9 @@ impl WatchOptions {
 
     /// What no server would take is never sent.
     fn check(&self) -> Result<(), BadInput> {
-        let KeyRange { start, end } = &self.range;
-        match start.len().max(end.as_ref().map_or(0, Bytes::len)) {
-            // Behind the longest key, and no other, ends a range of it alone.
-            bytes if bytes > limits::KEY_BYTES_MAX + 1 => Err(BadInput::Key { bytes }),
-            _ if self.range.is_empty() => Err(BadInput::Range),
+        match &self.range {
+            range if !range.is_within_bounds() => Err(BadInput::Key { bytes: range.longest_end() }),
+            range if range.is_empty() => Err(BadInput::Range),
             _ => Ok(()),
         }
     }
@@ -174,6 +176,7 @@ impl Client {
         let deadline = self.deadline();
         let asked = Asked { verb: "watch", key: options.range.start.clone(), is_change: false };
         let course = Course::new(options.from_version, usize::try_from(self.next_number()).unwrap_or(0));
+        let course = course.of(options.cluster.map(|cluster| cluster.to_string()));
         let mut watch = Watch {
             client: self.clone(),
             asked: match options.from {
@@ -220,6 +223,11 @@ impl Watch {
     /// later, take all that is ready, and watch from the version after this.
     pub fn version(&self) -> Version {
         self.course.told().expect("it has begun")
+    }
+
+    /// The cluster by which its versions are counted: see [`WatchOptions::cluster`].
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.course.cluster()?.parse().ok()
     }
 
     async fn begin(&mut self) -> Result<(), Error> {
@@ -275,6 +283,7 @@ impl Watch {
             start: self.range.start.clone(),
             end: self.range.end.clone(),
             from_version: course.wanted().map(|version| version.0),
+            cluster: course.cluster().unwrap_or_default().to_owned(),
         };
         tokio::spawn(async move {
             let _permit = client.channels().may_open().await;
@@ -308,10 +317,7 @@ impl Watch {
         };
         match self.course.began(&first.cluster, Version(first.version)) {
             Ok(()) => {}
-            Err(Unfit::OtherCluster) => {
-                let told = self.course.told().expect("or it would fit");
-                return Err(WatchLost::SetBack { asked: self.asked.clone(), told }.into());
-            }
+            Err(Unfit::OtherCluster) => return Err(self.set_back()),
             Err(Unfit::Gap) => {
                 return self.failed(Some(place), seats, Trouble::Broke("began behind what was asked for".to_owned()));
             }
@@ -346,6 +352,7 @@ impl Watch {
         };
         let next = match &heard {
             Heard::Refused(Refusal::VersionTooOld { oldest }) => self.course.too_old(*oldest, seats),
+            Heard::Refused(Refusal::OtherCluster) => return Err(self.set_back()),
             Heard::Refused(refusal) if is_final(refusal) => {
                 return Err(self.not_begun(Reason::Refused(refusal.clone())));
             }
@@ -365,6 +372,11 @@ impl Watch {
                 Err(WatchLost::TooOld { asked: self.asked.clone(), wanted, oldest }.into())
             }
         }
+    }
+
+    fn set_back(&self) -> Error {
+        let told = self.course.told().unwrap_or(Version(0));
+        WatchLost::SetBack { asked: self.asked.clone(), told }.into()
     }
 
     fn not_begun(&self, reason: Reason) -> Error {
@@ -390,6 +402,7 @@ fn is_final(refusal: &Refusal) -> bool {
         | Refusal::Recovering
         | Refusal::Overloaded
         | Refusal::VersionTooOld { .. }
+        | Refusal::OtherCluster
         // None of these is an answer to a watch.
         | Refusal::VersionAhead { .. }
         | Refusal::OutcomeUnknown

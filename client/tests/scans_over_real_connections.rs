@@ -5,7 +5,7 @@ mod fake;
 use std::time::Duration;
 
 use fake::{Fake, PAGE_COUNT, Script, Shared, cluster};
-use heirloom::{BadInput, Client, Error, Scan, ScanOptions, Version};
+use heirloom::{BadInput, Client, Error, Scan, ScanOptions, ServerId, Version};
 use heirloom_proto::Refusal;
 
 /// Three servers with five keys under `k`, and one on either side.
@@ -58,14 +58,14 @@ async fn a_scan_gives_every_key_of_its_range_once_in_order_and_at_one_version() 
 async fn start_end_limit_and_keys_only_are_kept() {
     let (shared, _servers, client) = filled().await;
     let scanned = async |options: ScanOptions| rest(&mut client.scan_with(options)).await;
-    let part = || ScanOptions::new().start("k2").end("k5");
+    let part = || ScanOptions::between("k2", "k5");
     assert_eq!(scanned(part()).await, ["k2=K2", "k3=K3", "k4=K4"]);
-    assert_eq!(scanned(part().keys_only()).await, ["k2=", "k3=", "k4="]);
-    assert_eq!(scanned(ScanOptions::new().start("l").end("k")).await, Vec::<String>::new());
+    assert_eq!(scanned(ScanOptions { keys_only: true, ..part() }).await, ["k2=", "k3=", "k4="]);
+    assert_eq!(scanned(ScanOptions::between("l", "k")).await, Vec::<String>::new());
     let before = pages_asked(&shared);
-    assert_eq!(scanned(ScanOptions::new().limit(3)).await, ["j=J", "k1=K1", "k2=K2"]);
+    assert_eq!(scanned(ScanOptions { limit: Some(3), ..ScanOptions::default() }).await, ["j=J", "k1=K1", "k2=K2"]);
     assert_eq!(pages_asked(&shared), before + 2, "what the limit leaves out is not asked for");
-    assert_eq!(scanned(ScanOptions::new().limit(0)).await, Vec::<String>::new());
+    assert_eq!(scanned(ScanOptions { limit: Some(0), ..ScanOptions::default() }).await, Vec::<String>::new());
     let long = client.scan(vec![b'k'; 5_000]).next().await.expect_err("longer than any key");
     assert_eq!(long, Error::BadInput(BadInput::Key { bytes: 5_000 }));
 }
@@ -122,4 +122,28 @@ async fn a_scan_goes_on_after_a_page_that_nobody_answered_in_time() {
         shared.lock().scripts.remove(&server);
     }
     assert_eq!(rest(&mut scan).await, ["k3=K3", "k4=K4", "k5=K5"]);
+}
+
+#[tokio::test]
+async fn a_page_that_holds_nothing_is_gone_on_from() {
+    let (shared, _servers, client) = filled().await;
+    let mut scan = client.scan_with(ScanOptions { from: Some(ServerId(0)), ..ScanOptions::prefix("k") });
+    scan.next().await.expect("served").expect("there");
+    scan.next().await.expect("served").expect("there");
+    shared.script(0, [Script::Hollow]);
+    // What the hollow page passed over was newer, as far as the client can know.
+    assert_eq!(rest(&mut scan).await, ["k4=K4", "k5=K5"]);
+}
+
+#[tokio::test]
+async fn a_scan_does_not_go_on_in_a_cluster_that_was_set_back() {
+    let (shared, _servers, client) = filled().await;
+    let mut scan = client.scan("k");
+    for _ in 0..PAGE_COUNT {
+        scan.next().await.expect("served").expect("there");
+    }
+    shared.lock().set_back = 1;
+    let error = scan.next().await.expect_err("its versions mean something else");
+    assert_eq!(error.refusal(), Some(&Refusal::OtherCluster));
+    assert!(error.to_string().contains("set back"), "{error}");
 }

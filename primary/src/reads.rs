@@ -61,8 +61,8 @@ impl Primary {
         if at_once {
             return self.answer(&read, true, setting, out);
         }
-        // What a causal read has seen, or a first page has told, and this primary has not is prepared here at least, or of no history of ours: a
-        // linearizable read finds out.
+        // What a causal read has seen, or a first page has told, and this primary has not is prepared here at least, or of no
+        // history of ours: a linearizable read finds out.
         if self.serves()
             && let Some(held) = lease::prove(self.lease_until(setting), setting.now)
         {
@@ -160,7 +160,7 @@ impl Primary {
             let changed_at = heirloom_proto::WallTime(0);
             return out.respond(read.token, Ok(Response::Found { value, version, changed_at, seen }));
         }
-        out.respond(read.token, self.replica.look(&read.lookup, seen));
+        out.respond(read.token, self.replica.look(&read.lookup, seen, out.cluster()));
     }
 
     /// The fault [`Mutant::ReadsPrepared`]: what a prepared entry would give the key.

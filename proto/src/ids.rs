@@ -1,6 +1,7 @@
 //! Identities and positions: a newtype for every number that could be taken for another.
 
 use std::fmt;
+use std::str::FromStr;
 
 use crate::hash::ChainHash;
 
@@ -27,6 +28,32 @@ pub struct ClusterId {
     pub id: u64,
     /// Counted from 1.
     pub generation: u32,
+}
+
+/// A text that is no [`ClusterId`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotACluster;
+
+impl fmt::Display for NotACluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a cluster is written as 16 hexadecimal digits, a slash and its generation: 00c0ffee00c0ffee/1")
+    }
+}
+
+impl std::error::Error for NotACluster {}
+
+impl FromStr for ClusterId {
+    type Err = NotACluster;
+
+    /// Takes what is displayed, and nothing else.
+    fn from_str(text: &str) -> Result<Self, NotACluster> {
+        let (id, generation) = text.split_once('/').ok_or(NotACluster)?;
+        let id = u64::from_str_radix(id, 16).map_err(|_| NotACluster)?;
+        let generation = generation.parse().map_err(|_| NotACluster)?;
+        let cluster = Self { id, generation };
+        // So one cluster has one name, and 0 is no generation.
+        if generation == 0 || cluster.to_string() != text { Err(NotACluster) } else { Ok(cluster) }
+    }
 }
 
 /// The number of a view: unique by construction, because it names its only proposer.
@@ -175,5 +202,22 @@ impl fmt::Display for Version {
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{:016x}", self.opened_at, self.nonce)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_has_one_name_and_is_found_by_it() {
+        for cluster in [ClusterId { id: 0, generation: 1 }, ClusterId { id: u64::MAX, generation: u32::MAX }] {
+            assert_eq!(cluster.to_string().parse(), Ok(cluster));
+        }
+        for text in
+            ["", "/", "1/1", "0000000000000001/0", "0000000000000001/01", "000000000000000A/1", "+000000000000001/1"]
+        {
+            assert_eq!(text.parse::<ClusterId>(), Err(NotACluster), "{text}");
+        }
     }
 }

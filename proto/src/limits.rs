@@ -30,6 +30,9 @@ pub const SESSION_IDLE_MS_MAX: u64 = 60 * 60 * 1000;
 pub const SESSION_ANSWERS_MAX: usize = 4_096;
 /// How many entries a page of a scan has at most: what a node does in one step, half a millisecond or so.
 pub const PAGE_COUNT_MAX: usize = 1_024;
+/// How many keys are looked at for one page, whatever they had at its version, which takes a millisecond or two. **Why more
+/// than a page holds:** among many keys that came later, a page with few of the others would cost as many calls.
+pub const PAGE_LOOKED_AT_MAX: usize = 16 * PAGE_COUNT_MAX;
 /// How many bytes of keys and values a page of a scan has at most, unless its first entry alone is larger.
 pub const PAGE_BYTES_MAX: usize = 1 << 20;
 /// How much a copy keeps of what keys had before, so that a scan goes on at the version of its first page. **Units:** bytes,

@@ -21,6 +21,11 @@ impl Outbox {
         Self { cluster, next_ticket, actions: Vec::new() }
     }
 
+    /// The cluster that messages name; `None` before the node belongs to one.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.cluster
+    }
+
     /// Changes the cluster that later messages name.
     pub fn belong_to(&mut self, cluster: ClusterId) {
         self.cluster = Some(cluster);

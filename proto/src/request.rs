@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::ids::{Epoch, LogIndex, ServerId, SessionId, Version};
+use crate::ids::{ClusterId, Epoch, LogIndex, ServerId, SessionId, Version};
 use crate::scan::{Scan, Scanned};
 use crate::time::WallTime;
 
@@ -201,10 +201,13 @@ pub enum Response {
     Scanned {
         /// The keys that have a value.
         entries: Vec<Scanned>,
-        /// Where the next page begins: the next key of the range that has a value; `None` where there is none.
+        /// Where the next page begins, behind where this one began; `None` where nothing is left. A page may hold nothing and
+        /// go on all the same: a server looks at so many keys at once, and what they have now may all be newer.
         next: Option<Bytes>,
         /// What was looked at.
         seen: Seen,
+        /// Whose version that is.
+        cluster: ClusterId,
     },
     /// The target leads now, or the view that makes it lead is on its way.
     Promoted {
@@ -287,17 +290,19 @@ pub enum Refusal {
     HandOverCalledOff,
     /// The server has restarted and may not use proof; `recover` is the way.
     Recovering,
-    /// The cluster has never been at the version that a causal read or a later page names: it was set back, or the version is of another
-    /// cluster.
+    /// The cluster has never been at the version that a causal read or a later page names: it was set back, or the version is
+    /// of another cluster.
     VersionAhead {
         /// The version that the cluster is at.
         version: Version,
     },
-    /// What was changed at the version that was asked for is no longer kept: too much was changed since.
+    /// The version that a page is to be of, or that a watch is to begin with, is no longer kept: too much was changed since.
     VersionTooOld {
         /// The oldest that is.
         oldest: Version,
     },
+    /// The version that a page or a watch names is of another cluster, or of this one before it was set back.
+    OtherCluster,
 }
 
 /// Where a stored entry stands, for tracing.

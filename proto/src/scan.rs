@@ -4,7 +4,8 @@ use std::ops::{Bound, RangeBounds};
 
 use bytes::Bytes;
 
-use crate::ids::Version;
+use crate::ids::{ClusterId, Version};
+use crate::limits::KEY_BYTES_MAX;
 use crate::request::{Consistency, Request};
 use crate::time::WallTime;
 
@@ -46,6 +47,17 @@ impl KeyRange {
         (!self.is_empty()).then_some((Bound::Included(self.start.as_ref()), end))
     }
 
+    /// Whether its ends are no longer than keys are. Behind the longest key, and no other, ends a range of it alone, so that
+    /// is one byte more.
+    pub fn is_within_bounds(&self) -> bool {
+        self.longest_end() <= KEY_BYTES_MAX + 1
+    }
+
+    /// How many bytes the longer of its ends has.
+    pub fn longest_end(&self) -> usize {
+        self.start.len().max(self.end.as_ref().map_or(0, Bytes::len))
+    }
+
     /// How many bytes its ends have.
     pub fn bytes(&self) -> usize {
         self.start.len() + self.end.as_ref().map_or(0, Bytes::len)
@@ -72,6 +84,9 @@ pub struct Scan<How = Consistency> {
     pub keys_only: bool,
     /// Of which state.
     pub at: At<How>,
+    /// Whose versions are meant; `None` where whoever asks has none yet. A cluster that was set back counts anew, and a page
+    /// of its history must not follow one of another.
+    pub cluster: Option<ClusterId>,
 }
 
 /// A key of a page, with what it had at the page's version.

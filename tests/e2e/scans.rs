@@ -101,7 +101,7 @@ async fn a_scan_of_the_library_is_of_one_version_while_others_write_and_a_server
     let mut cluster = started(3).await;
     fill(&cluster, 5_000).await;
     let client = cluster.client().await;
-    let mut scan = client.scan_with(ScanOptions::new().prefix("many/"));
+    let mut scan = client.scan_with(ScanOptions::prefix("many/"));
     let mut found = 0;
     while let Some(entry) = scan.next().await.expect("served") {
         assert_eq!(entry.key, format!("many/{found:05}"));

@@ -116,6 +116,7 @@ impl Session {
             | Refusal::BadServer { .. }
             | Refusal::VersionAhead { .. }
             | Refusal::VersionTooOld { .. }
+            | Refusal::OtherCluster
             | Refusal::HandOverCalledOff => self.refused_for_good(now, attempt, who, refusal),
         }
     }

@@ -48,12 +48,13 @@ impl Lookup {
         };
         match self {
             Self::Key { key, freshness } => Request::Read { key: key.clone(), consistency: consistency(*freshness) },
-            Self::Page(Scan { range, limit, keys_only, at }) => {
+            Self::Page(Scan { range, limit, keys_only, at, cluster }) => {
                 let at = match at {
                     At::Now(freshness) => At::Now(consistency(*freshness)),
                     At::Version(version) => At::Version(*version),
                 };
-                Request::Scan(Scan { range: range.clone(), limit: *limit, keys_only: *keys_only, at })
+                let (range, limit, keys_only, cluster) = (range.clone(), *limit, *keys_only, *cluster);
+                Request::Scan(Scan { range, limit, keys_only, at, cluster })
             }
         }
     }

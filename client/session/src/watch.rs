@@ -61,6 +61,17 @@ impl Watch {
         Self { told, cluster: None, seat, failed: 0, pause: PAUSE_MIN, oldest: None }
     }
 
+    /// The same watch, of versions that this cluster counts.
+    #[must_use]
+    pub fn of(self, cluster: Option<String>) -> Self {
+        Self { cluster, ..self }
+    }
+
+    /// The cluster that counts; `None` before any server has said so.
+    pub fn cluster(&self) -> Option<&str> {
+        self.cluster.as_deref()
+    }
+
     /// The first version that is wanted; `None` where the server is to say.
     pub fn wanted(&self) -> Option<Version> {
         self.told.map(Version::next)

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use desk::{Desk, changed, epoch, found, not_primary, session_id};
-use heirloom_proto::{At, Consistency, KeyRange, Refusal, Request, Response, Scan, Seen, ServerId, Version};
+use heirloom_proto::{At, ClusterId, Consistency, KeyRange, Refusal, Request, Response, Scan, Seen, ServerId, Version};
 use heirloom_session::{CallId, Freshness, Input, Operation, Seat};
 
 const NOTHING: [&str; 0] = [];
@@ -339,7 +339,7 @@ fn the_pages_of_a_scan_go_where_reads_go_and_the_later_ones_name_their_version()
     let mut desk = Desk::served(3);
     let scan = |at| {
         let range = KeyRange::of_prefix("k".into());
-        Operation::Scan { scan: Scan { range, limit: 2, keys_only: false, at }, from: None }
+        Operation::Scan { scan: Scan { range, limit: 2, keys_only: false, at, cluster: None }, from: None }
     };
     let mut asked = BTreeSet::new();
     for (wanted, sent) in [
@@ -353,7 +353,9 @@ fn the_pages_of_a_scan_go_where_reads_go_and_the_later_ones_name_their_version()
         assert_eq!((page.at, page.limit), (sent, 2));
         asked.insert(attempt.seat);
         let seen = Seen { version: Version(9), epoch: epoch(1, 0), local: true, waited: false, age: None };
-        let answered = desk.answer(attempt.seat.0, Response::Scanned { entries: Vec::new(), next: None, seen });
+        let cluster = ClusterId { id: 1, generation: 1 };
+        let page = Response::Scanned { entries: Vec::new(), next: None, seen, cluster };
+        let answered = desk.answer(attempt.seat.0, page);
         assert_eq!(answered.len(), 1, "{answered:?}");
     }
     assert_eq!(asked.len(), 3, "each page was asked of another server");

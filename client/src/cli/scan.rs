@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 
 use clap::Args;
-use heirloom_proto::ServerId;
+use heirloom_proto::{KeyRange, ServerId};
 use serde::Serialize;
 
 use super::failure::Failure;
@@ -47,25 +47,20 @@ pub struct Scan {
 
 impl Scan {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let mut how = ScanOptions::new().consistency(self.consistency.into());
-        if let Some(prefix) = self.prefix {
-            how = how.prefix(text::bytes(prefix));
-        }
-        if let Some(start) = self.start {
-            how = how.start(text::bytes(start));
-        }
-        if let Some(end) = self.end {
-            how = how.end(text::bytes(end));
-        }
-        if let Some(limit) = self.limit {
-            how = how.limit(limit);
-        }
-        if self.keys_only {
-            how = how.keys_only();
-        }
-        if let Some(server) = self.from {
-            how = how.from(ServerId(server));
-        }
+        let end = self.end.map(text::bytes);
+        let range = match self.prefix.map(text::bytes) {
+            Some(prefix) => KeyRange::of_prefix(prefix.into()),
+            None => {
+                KeyRange { start: self.start.map(text::bytes).unwrap_or_default().into(), end: end.map(Into::into) }
+            }
+        };
+        let how = ScanOptions {
+            range,
+            limit: self.limit,
+            keys_only: self.keys_only,
+            consistency: self.consistency.into(),
+            from: self.from.map(ServerId),
+        };
         let (format, keys_only) = (self.options.output, self.keys_only);
         let scan = async |client: &Client| print(client.scan_with(how), format, keys_only).await;
         self.options.ask(scan, |told| told).await

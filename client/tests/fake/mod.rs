@@ -11,8 +11,8 @@ use heirloom_proto::wire::v1::cluster_server::{Cluster, ClusterServer};
 use heirloom_proto::wire::v1::dictionary_server::{Dictionary, DictionaryServer};
 use heirloom_proto::wire::v1::{self, SessionRequests, SessionResponse, SessionResponses};
 use heirloom_proto::{
-    At, Change, Epoch, LogIndex, Refusal, Request, Response, RunId, Scanned, Seen, ServerId, SessionId, Version,
-    WallTime,
+    At, Change, ClusterId, Epoch, LogIndex, Refusal, Request, Response, RunId, Scanned, Seen, ServerId, SessionId,
+    Version, WallTime,
 };
 use tokio::net::TcpListener;
 use tokio_stream::Stream;
@@ -32,6 +32,9 @@ pub(crate) enum Script {
     /// Answer after this long.
     #[allow(dead_code, reason = "not every test waits")]
     Delay(Duration),
+    /// Answer a scan with a page that holds nothing and goes on behind its first key.
+    #[allow(dead_code, reason = "not every test scans")]
+    Hollow,
 }
 
 /// What all servers agree on, and what they have seen.
@@ -44,6 +47,8 @@ pub(crate) struct World {
     pub(crate) sessions: BTreeMap<SessionId, BTreeMap<u64, Response>>,
     pub(crate) opened: u64,
     pub(crate) version: u64,
+    /// How often the cluster was set back.
+    pub(crate) set_back: u32,
     pub(crate) applied: u64,
     pub(crate) messages: u64,
     pub(crate) requests: Vec<(u8, String)>,
@@ -63,6 +68,10 @@ const HELD_MAX: Duration = Duration::from_secs(5);
 pub(crate) struct Shared(Arc<Mutex<World>>);
 
 impl World {
+    fn cluster(&self) -> ClusterId {
+        ClusterId { id: 1, generation: 1 + self.set_back }
+    }
+
     fn seen(&self, epoch: Epoch) -> Seen {
         Seen { version: Version(self.version), epoch, local: true, waited: false, age: None }
     }
@@ -172,6 +181,9 @@ impl Service {
                 None => Response::NotFound { seen: world.seen(epoch) },
             }),
             Request::Scan(scan) => {
+                if scan.cluster.is_some_and(|cluster| cluster != world.cluster()) {
+                    return Err(Refusal::OtherCluster);
+                }
                 // So few keys a page that a few keys make several.
                 let count = usize::try_from(scan.limit).expect("64 bits");
                 let count = if count == 0 { PAGE_COUNT } else { count.min(PAGE_COUNT) };
@@ -188,7 +200,7 @@ impl Service {
                     At::Now(_) => world.seen(epoch),
                     At::Version(version) => Seen { version, ..world.seen(epoch) },
                 };
-                Ok(Response::Scanned { entries, next, seen })
+                Ok(Response::Scanned { entries, next, seen, cluster: world.cluster() })
             }
             Request::Change { id: Some(id), change } => {
                 let answers = world.sessions.get_mut(&id.session).ok_or(Refusal::SessionExpired)?;
@@ -263,6 +275,12 @@ impl Service {
                     tokio::time::sleep(span).await;
                     self.carry_out(&asked.request)
                 }
+                Some(Script::Hollow) => self.carry_out(&asked.request).map(|mut response| {
+                    let Response::Scanned { entries, next, .. } = &mut response else { panic!("not a scan") };
+                    *next = Some([&entries[0].key[..], b"\0"].concat().into());
+                    entries.clear();
+                    response
+                }),
             };
             let response = match result {
                 Ok(response) => response_to_wire(response, ServerId(self.id)),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::refusal::{Refused, refusal_from_wire, refusal_to_wire};
 use super::v1::{self, session_request, session_response};
-use super::{epoch_from_wire, epoch_to_wire, server_from_wire, span_to_wire};
+use super::{cluster_from_text, cluster_to_text, epoch_from_wire, epoch_to_wire, server_from_wire, span_to_wire};
 use crate::codec::Malformed;
 use crate::ids::{LogIndex, ServerId, SessionId, Version};
 use crate::request::{
@@ -98,6 +98,7 @@ pub fn request_to_wire(request: &Request, redirect: bool) -> Option<session_requ
                 consistency: at.0.into(),
                 at_least_version: at.1.0,
                 at_version,
+                cluster: cluster_to_text(scan.cluster),
             })
         }
         Request::Promote(_) | Request::Fence(_) => return None,
@@ -154,7 +155,8 @@ pub fn request_from_wire(wire: session_request::Request) -> Result<Asked, Malfor
             let consistency = consistency_from_wire(scan.consistency, scan.at_least_version)?;
             let at = scan.at_version.map_or(At::Now(consistency), |version| At::Version(Version(version)));
             let range = KeyRange { start: scan.start, end: scan.end };
-            let page = Scan { range, limit: scan.limit, keys_only: scan.keys_only, at };
+            let cluster = cluster_from_text(&scan.cluster)?;
+            let page = Scan { range, limit: scan.limit, keys_only: scan.keys_only, at, cluster };
             (Request::Scan(page), scan.redirect)
         }
     };
@@ -204,7 +206,7 @@ pub fn response_to_wire(response: Response, server: ServerId) -> Option<session_
         Response::NotFound { seen } => {
             Wire::Read(v1::ReadResponse { found: false, version: seen.version.0, ..seen_to_wire(seen, server) })
         }
-        Response::Scanned { entries, next, seen } => Wire::Scanned(v1::ScanResponse {
+        Response::Scanned { entries, next, seen, cluster } => Wire::Scanned(v1::ScanResponse {
             entries: entries.into_iter().map(scanned_to_wire).collect(),
             next,
             version: seen.version.0,
@@ -213,6 +215,7 @@ pub fn response_to_wire(response: Response, server: ServerId) -> Option<session_
             local: seen.local,
             waited: seen.waited,
             age_ns: seen.age.map(span_to_wire),
+            cluster: cluster.to_string(),
         }),
         Response::Promoted { .. } | Response::Fenced => return None,
     })
@@ -277,7 +280,8 @@ pub fn response_from_wire(wire: session_response::Response) -> Result<Result<Ans
                 age: scanned.age_ns.map(Duration::from_nanos),
             };
             let entries = scanned.entries.into_iter().map(scanned_from_wire).collect();
-            (Response::Scanned { entries, next: scanned.next, seen }, Some(scanned.server))
+            let cluster = cluster_from_text(&scanned.cluster)?.ok_or(Malformed("cluster"))?;
+            (Response::Scanned { entries, next: scanned.next, seen, cluster }, Some(scanned.server))
         }
         Wire::Refusal(refusal) => return Ok(Err(refusal_from_wire(refusal)?)),
     };
@@ -377,9 +381,10 @@ fn request_id_from_wire(wire: v1::RequestId) -> Result<RequestId, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{Epoch, RunId};
+    use crate::ids::{ClusterId, Epoch, RunId};
 
     const SESSION: SessionId = SessionId { opened_at: LogIndex(3), nonce: u64::MAX };
+    const CLUSTER: ClusterId = ClusterId { id: 10, generation: 2 };
     const EPOCH: Epoch = Epoch { round: 4, server: ServerId(1), run: RunId(9) };
     const SEEN: Seen =
         Seen { version: Version(8), epoch: EPOCH, local: true, waited: true, age: Some(Duration::from_nanos(5)) };
@@ -398,7 +403,8 @@ mod tests {
 
     fn scan(start: Bytes, end: Option<Bytes>, at: At<Consistency>) -> Request {
         let keys_only = end.is_none();
-        Request::Scan(Scan { range: KeyRange { start, end }, limit: 7, keys_only, at })
+        let cluster = keys_only.then_some(CLUSTER);
+        Request::Scan(Scan { range: KeyRange { start, end }, limit: 7, keys_only, at, cluster })
     }
 
     #[test]
@@ -463,7 +469,7 @@ mod tests {
             ),
             (Response::NotMet { condition: 0, found: None, version: Version(7), epoch: EPOCH }, Some(ServerId(2))),
             (Response::NotFound { seen: Seen { age: None, ..SEEN } }, Some(ServerId(2))),
-            (Response::Scanned { entries: vec![], next: None, seen: SEEN }, Some(ServerId(2))),
+            (Response::Scanned { entries: vec![], next: None, seen: SEEN, cluster: CLUSTER }, Some(ServerId(2))),
             (
                 Response::Scanned {
                     entries: vec![Scanned {
@@ -474,6 +480,7 @@ mod tests {
                     }],
                     next: Some(Bytes::from_static(b"l")),
                     seen: Seen { local: false, ..SEEN },
+                    cluster: CLUSTER,
                 },
                 Some(ServerId(2)),
             ),

@@ -10,7 +10,7 @@ pub mod refusal;
 use std::time::Duration;
 
 use crate::codec::Malformed;
-use crate::ids::{Epoch, RunId, ServerId};
+use crate::ids::{ClusterId, Epoch, RunId, ServerId};
 
 /// Generated from `proto/heirloom/v1/*.proto`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
@@ -39,6 +39,19 @@ pub fn epoch_from_wire(wire: Option<v1::Epoch>) -> Result<Epoch, Malformed> {
 /// **Errors:** [`Malformed`] where it is out of range.
 pub fn server_from_wire(wire: u32) -> Result<ServerId, Malformed> {
     u8::try_from(wire).map(ServerId).map_err(|_| Malformed("server id"))
+}
+
+/// A cluster's name for the wire; empty where there is none.
+pub fn cluster_to_text(cluster: Option<ClusterId>) -> String {
+    cluster.map_or_else(String::new, |cluster| cluster.to_string())
+}
+
+/// A cluster's name from the wire.
+///
+/// **Errors:** [`Malformed`] where it is no name.
+pub fn cluster_from_text(wire: &str) -> Result<Option<ClusterId>, Malformed> {
+    let named = (!wire.is_empty()).then(|| wire.parse());
+    named.transpose().map_err(|_| Malformed("cluster"))
 }
 
 /// A span for the wire, in nanoseconds, of which a number holds 580 years.

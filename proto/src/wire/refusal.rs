@@ -41,6 +41,7 @@ pub fn refusal_to_wire(refusal: &Refusal, primary_address: Option<&str>) -> v1::
         Refusal::Recovering => (Kind::Recovering, None, 0),
         Refusal::VersionAhead { version } => (Kind::VersionAhead, None, version.0),
         Refusal::VersionTooOld { oldest } => (Kind::VersionTooOld, None, oldest.0),
+        Refusal::OtherCluster => (Kind::OtherCluster, None, 0),
         Refusal::BadSet { count_max } => (Kind::BadSet, None, *count_max as u64),
     };
     v1::Refusal {
@@ -78,6 +79,7 @@ pub fn refusal_from_wire(wire: v1::Refusal) -> Result<Refused, Malformed> {
         Kind::Recovering => Refusal::Recovering,
         Kind::BadSet => Refusal::BadSet { count_max: bytes_max()? },
         Kind::VersionTooOld => Refusal::VersionTooOld { oldest: Version(wire.bound) },
+        Kind::OtherCluster => Refusal::OtherCluster,
         Kind::VersionAhead => Refusal::VersionAhead { version: Version(wire.bound) },
     };
     let primary_address = Some(wire.primary_address).filter(|address| !address.is_empty());
@@ -111,6 +113,7 @@ pub fn code(refusal: &Refusal) -> Code {
         Refusal::SessionExpired
         | Refusal::SequenceAnswered { .. }
         | Refusal::Recovering
+        | Refusal::OtherCluster
         | Refusal::VersionAhead { .. } => Code::FailedPrecondition,
         Refusal::VersionTooOld { .. } => Code::OutOfRange,
         Refusal::Overloaded => Code::ResourceExhausted,
@@ -167,9 +170,14 @@ pub fn sentence(refusal: &Refusal, primary_address: Option<&str>) -> String {
             version is of another cluster"
         ),
         Refusal::VersionTooOld { oldest } => format!(
-            "what was so at the version that was asked for is no longer kept here, which goes back to version {oldest}: \
-             begin anew with what is so now"
+            "the version that was asked for is too old: what is kept goes back to version {oldest}; begin anew with what is \
+            so now"
         ),
+        Refusal::OtherCluster => {
+            "the version that was asked for is of another cluster, or of this one before it was set \
+            back: begin anew with what is so now"
+                .to_owned()
+        }
         Refusal::Recovering => "this server has restarted and has not found its place yet, so it can't use the word: \
             ask a server that was up, or use heirloom recover"
             .to_owned(),
@@ -198,6 +206,7 @@ mod tests {
             Refusal::BadSet { count_max: 1_024 },
             Refusal::VersionAhead { version: Version(8) },
             Refusal::VersionTooOld { oldest: Version(9) },
+            Refusal::OtherCluster,
         ]
     }
 

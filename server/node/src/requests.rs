@@ -17,6 +17,14 @@ impl Node {
             return out.respond(token, Err(refusal));
         }
         let primary = self.primary_known(now);
+        if !self.counts_as(&request) {
+            let refusal = match self.role {
+                Role::Primary(_) => Refusal::OtherCluster,
+                // A copy may be the one that has not heard of it yet.
+                Role::Copy(_) | Role::Witness | Role::Over => Refusal::NotPrimary { primary },
+            };
+            return out.respond(token, Err(refusal));
+        }
         match (&mut self.role, request) {
             (Role::Primary(_), request) => self.requested_of_primary(now, token, request, out),
             (Role::Copy(backup), request) if self.identity.cluster.is_some() => {
@@ -30,6 +38,19 @@ impl Node {
             (Role::Copy(_) | Role::Witness | Role::Over, _) => {
                 out.respond(token, Err(Refusal::NotPrimary { primary }));
             }
+        }
+    }
+
+    /// Whether the version that a page names, if it names one, is counted as it is here.
+    fn counts_as(&self, request: &Request) -> bool {
+        match request {
+            Request::Scan(scan) => scan.cluster.is_none_or(|cluster| self.cluster() == Some(cluster)),
+            Request::OpenSession
+            | Request::CloseSession(_)
+            | Request::Change { .. }
+            | Request::Read { .. }
+            | Request::Promote(_)
+            | Request::Fence(_) => true,
         }
     }
 

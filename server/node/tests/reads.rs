@@ -6,10 +6,11 @@ mod small_world;
 use std::time::Duration;
 
 use bytes::Bytes;
-use heirloom_proto::limits::PAST_BYTES_MAX;
+use heirloom_proto::limits::{PAGE_LOOKED_AT_MAX, PAST_BYTES_MAX, SET_COUNT_MAX};
 use heirloom_proto::mutants::{Mutant, plant};
 use heirloom_proto::{
-    At, Consistency, Constants, KeyRange, Refusal, Request, Response, Scan, ServerId, Token, Version, VoterKind,
+    At, Change, ClusterId, Consistency, Constants, KeyChange, KeyRange, Refusal, Request, Response, Scan, ServerId,
+    Together, Token, Version, VoterKind,
 };
 use small_world::{World, add, delete, id, read};
 
@@ -191,7 +192,7 @@ fn a_version_that_never_was_is_refused_by_name() {
 
 fn scan(prefix: &'static str, limit: u32, at: At<Consistency>) -> Request {
     let range = KeyRange::of_prefix(Bytes::from_static(prefix.as_bytes()));
-    Request::Scan(Scan { range, limit, keys_only: false, at })
+    Request::Scan(Scan { range, limit, keys_only: false, at, cluster: None })
 }
 
 /// A page in short: its keys and values, and where the next one begins.
@@ -217,7 +218,7 @@ fn every_member_answers_a_scan_by_itself_in_key_order() {
         assert!(seen.local && !seen.waited && seen.version == Version(3), "{seen:?}");
     }
     let bounded = KeyRange { start: Bytes::from_static(b"b"), end: Some(Bytes::from_static(b"b")) };
-    let nothing = Scan { range: bounded, limit: 0, keys_only: false, at: NOW };
+    let nothing = Scan { range: bounded, limit: 0, keys_only: false, at: NOW, cluster: None };
     let answer = at_once(&mut world, id(1), Request::Scan(nothing));
     assert_eq!(page(answer.as_ref()), Some((String::new(), None)), "a range that ends where it begins");
 }
@@ -284,7 +285,7 @@ fn the_pages_of_a_scan_are_of_one_version_whoever_answers_and_whatever_changes()
     world.run_until("another leads", |world| world.primary().is_some());
     let rest = |at| {
         let range = KeyRange { start: Bytes::from_static(b"k2"), end: Some(Bytes::from_static(b"l")) };
-        Request::Scan(Scan { range, limit: 0, keys_only: false, at })
+        Request::Scan(Scan { range, limit: 0, keys_only: false, at, cluster: None })
     };
     for server in [1, 2] {
         let answer = at_once(&mut world, id(server), rest(At::Version(version)));
@@ -346,5 +347,56 @@ fn a_cut_off_server_goes_on_with_pages_of_a_version_that_it_has() {
     for at in [At::Version(version), At::Now(Consistency::Stale), At::Now(Consistency::Causal { at_least: version })] {
         let answer = at_once(&mut world, id(2), scan("", 0, at));
         assert_eq!(page(answer.as_ref()), Some(("k=old".to_owned(), None)), "{at:?}");
+    }
+}
+
+#[test]
+fn a_page_looks_at_so_many_keys_at_once_and_goes_on_behind_them_even_where_it_found_nothing() {
+    let mut world = leased();
+    world.laws = None;
+    world.add("z", "last").expect("added");
+    world.run_for(Duration::from_millis(100));
+    let version = world.status(id(0)).version;
+    // They stand between the two keys of that version, and all are newer.
+    for set in 0..=2 * PAGE_LOOKED_AT_MAX / SET_COUNT_MAX {
+        let change = |number| KeyChange { key: format!("l{set:02}-{number:04}").into(), value: Some("v".into()) };
+        let set = Together { conditions: Vec::new(), changes: (0..SET_COUNT_MAX).map(change).collect() };
+        world.request(Request::Change { id: None, change: Change::Together(Box::new(set)) }).expect("changed");
+    }
+    let pages = |world: &mut World| {
+        let (mut start, mut pages) = (Bytes::new(), Vec::new());
+        loop {
+            let range = KeyRange { start, end: None };
+            let at = At::Version(version);
+            let rest = Request::Scan(Scan { range, limit: 1, keys_only: false, at, cluster: None });
+            let (told, next) = page(at_once(world, id(1), rest).as_ref()).expect("a page");
+            pages.push(told);
+            match next {
+                Some(next) => start = next,
+                None => return pages,
+            }
+        }
+    };
+    assert_eq!(pages(&mut world), ["k=old", "", "z=last"]);
+}
+
+#[test]
+fn a_page_of_another_clusters_version_is_refused_by_the_primary_and_left_to_it_by_others() {
+    let mut world = leased();
+    let cluster = world.node(id(0)).cluster().expect("it was founded");
+    let version = world.status(id(0)).version;
+    let named = |cluster| {
+        let range = KeyRange::default();
+        Request::Scan(Scan { range, limit: 0, keys_only: false, at: At::Version(version), cluster: Some(cluster) })
+    };
+    let set_back = ClusterId { generation: cluster.generation + 1, ..cluster };
+    assert_eq!(at_once(&mut world, id(0), named(set_back)), Some(Err(Refusal::OtherCluster)));
+    let elsewhere = at_once(&mut world, id(1), named(set_back));
+    assert_eq!(elsewhere, Some(Err(Refusal::NotPrimary { primary: Some(id(0)) })));
+    for server in 0..3 {
+        let answer = at_once(&mut world, id(server), named(cluster));
+        assert_eq!(page(answer.as_ref()), Some(("k=old".to_owned(), None)), "server {server}");
+        let Some(Ok(Response::Scanned { cluster: told, .. })) = answer else { panic!("not a page") };
+        assert_eq!(told, cluster);
     }
 }

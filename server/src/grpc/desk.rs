@@ -274,6 +274,7 @@ fn after_unknown(refusal: &Refusal) -> AfterUnknown {
         | Refusal::HandOverCalledOff
         | Refusal::VersionAhead { .. }
         | Refusal::VersionTooOld { .. }
+        | Refusal::OtherCluster
         | Refusal::Recovering => AfterUnknown::StaysUnknown,
     }
 }

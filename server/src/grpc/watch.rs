@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use heirloom_proto::codec::Malformed;
 use heirloom_proto::limits::KEY_BYTES_MAX;
+use heirloom_proto::wire::cluster_from_text;
 use heirloom_proto::wire::refusal::status_from_refusal;
 use heirloom_proto::wire::v1::{Committed, KeyChange, WatchRequest, WatchResponse};
 use heirloom_proto::{KeyRange, Refusal, Sealed, ServerId, Version};
@@ -53,14 +55,18 @@ impl Watching {
     pub(super) fn begin(desk: Arc<Desk>, request: WatchRequest) -> Result<Self, Status> {
         let refuse = |refusal| status(&desk, &refusal);
         let range = KeyRange { start: request.start, end: request.end };
-        // Behind the longest key, and no other, ends a range of it alone.
-        if range.start.len().max(range.end.as_ref().map_or(0, |end| end.len())) > KEY_BYTES_MAX + 1 {
+        if !range.is_within_bounds() {
             return Err(refuse(Refusal::BadKey { bytes_max: KEY_BYTES_MAX }));
         }
         if range.is_empty() {
             return Err(Status::invalid_argument("the range ends before it begins, so that no key can be in it"));
         }
+        let malformed = |error: Malformed| Status::invalid_argument(error.to_string());
+        let cluster = cluster_from_text(&request.cluster).map_err(malformed)?;
         let watcher = desk.history().watch(range, request.from_version.map(Version)).map_err(refuse)?;
+        if cluster.is_some_and(|cluster| cluster != watcher.cluster()) {
+            return Err(refuse(Refusal::OtherCluster));
+        }
         let tick = Box::pin(sleep(PROGRESS_PAUSE));
         Ok(Self { desk, watcher, stage: Stage::New, told_at: Instant::now(), tick })
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use heirloom_proto::Refusal;
 use heirloom_proto::wire::refusal::refusal_from_status;
 use heirloom_proto::wire::v1::{
-    AddRequest, AppendRequest, ChangeSetRequest, DeleteRequest, KeyChange, WatchRequest, WatchResponse,
+    AddRequest, AppendRequest, ChangeSetRequest, DeleteRequest, KeyChange, ScanRequest, WatchRequest, WatchResponse,
 };
 use tonic::{Code, Status, Streaming};
 
@@ -18,7 +18,7 @@ const MORE_THAN_KEPT: u64 = 80;
 const LARGE: usize = 512 << 10;
 
 fn prefix(start: &'static str, end: &'static str, from_version: Option<u64>) -> WatchRequest {
-    WatchRequest { start: start.into(), end: Some(end.into()), from_version }
+    WatchRequest { start: start.into(), end: Some(end.into()), from_version, ..Default::default() }
 }
 
 fn all(from_version: Option<u64>) -> WatchRequest {
@@ -184,6 +184,28 @@ async fn a_stream_that_is_not_read_is_cut_off_and_told_so_while_another_sees_all
     assert_eq!(kept(&refused), oldest);
     let (mut stream, _) = watch(&world, 0, all(Some(oldest))).await;
     assert_eq!(told(&mut stream, MORE_THAN_KEPT).await.len() as u64, MORE_THAN_KEPT + 1 - oldest);
+}
+
+#[tokio::test]
+async fn a_version_of_another_cluster_is_refused_by_watches_and_pages_and_the_own_one_is_not() {
+    let world = World::start(1, &[]).await;
+    world.primary().await;
+    add(&world, "k", "v").await;
+    let page = ScanRequest { at_version: Some(1), ..Default::default() };
+    let scanned = world.dictionary(0).scan(page.clone()).await.expect("a page").into_inner();
+    let own = scanned.cluster.clone();
+    let before = own.replace("/1", "/2");
+    let refusal = |status: Status| refusal_from_status(&status).expect("a refusal").refusal;
+    let watched = world.dictionary(0).watch(WatchRequest { cluster: before.clone(), ..all(Some(2)) }).await;
+    assert_eq!(refusal(watched.expect_err("it may wait for ever")), Refusal::OtherCluster);
+    let refused = world.dictionary(0).scan(ScanRequest { cluster: before, ..page.clone() }).await;
+    assert_eq!(refusal(refused.expect_err("it may be of another history")), Refusal::OtherCluster);
+    let again = world.dictionary(0).scan(ScanRequest { cluster: own.clone(), ..page.clone() }).await;
+    assert_eq!(again.expect("the same page").into_inner().entries, scanned.entries);
+    let (_, told) = watch(&world, 0, WatchRequest { cluster: own, ..all(Some(2)) }).await;
+    assert_eq!(told, 1);
+    let nonsense = world.dictionary(0).scan(ScanRequest { cluster: "mine".to_owned(), ..page }).await;
+    assert_eq!(nonsense.expect_err("no name of a cluster").code(), Code::InvalidArgument);
 }
 
 #[tokio::test]

@@ -362,6 +362,7 @@ impl Laws {
         if !fits || wanted > 0 && entries.len() > wanted {
             return told("gives another page than was asked for");
         }
+        // No world has so many keys that a page ends for having looked at too many.
         let goes_on = |next: &Bytes| {
             let there = scan.range.contains(next) && self.oracle.value_at(next, seen.version).is_some();
             there && !entries.is_empty() && *next > scan.range.start

@@ -9,12 +9,14 @@ use heirloom_laws::{Asker, DurableAtOnce, Inspect, Laws};
 use heirloom_node::Node;
 use heirloom_proto::event::{Birth, Durable, Identity, Record};
 use heirloom_proto::{
-    Action, At, Change, Consistency, Constants, Entry, Epoch, Event, KeyRange, LogIndex, NodeConfig, Request, Response,
-    RunId, Scan, Scanned, Sealed, Seen, ServerId, StoreId, Ticket, Time, Token, Version, VoterKind, WallTime,
+    Action, At, Change, ClusterId, Consistency, Constants, Entry, Epoch, Event, KeyRange, LogIndex, NodeConfig,
+    Request, Response, RunId, Scan, Scanned, Sealed, Seen, ServerId, StoreId, Ticket, Time, Token, Version, VoterKind,
+    WallTime,
 };
 
 const ME: ServerId = ServerId(0);
 const READER: Token = Token(1_000);
+const CLUSTER: ClusterId = ClusterId { id: 1, generation: 1 };
 
 /// One real node, alone, on a disk that is at once durable; the laws look at it through whatever a test makes of it.
 struct Alone {
@@ -223,7 +225,7 @@ fn a_read_that_misses_what_its_version_has_or_names_one_that_is_not_committed_br
 fn a_page_that_misses_a_key_or_shows_another_or_is_of_another_version_breaks_law_4() {
     let mut alone = Alone::with_an_add();
     let mut judged = |at, found: &[(&'static str, u64)], next: Option<&'static str>, version| {
-        let scan = Scan { range: KeyRange::default(), limit: 1, keys_only: true, at };
+        let scan = Scan { range: KeyRange::default(), limit: 1, keys_only: true, at, cluster: None };
         alone.asked.insert(READER, (Asker::Client, Request::Scan(scan)));
         let entry = |(key, version): &(&'static str, u64)| Scanned {
             key: Bytes::from_static(key.as_bytes()),
@@ -235,7 +237,7 @@ fn a_page_that_misses_a_key_or_shows_another_or_is_of_another_version_breaks_law
         let next = next.map(|next| Bytes::from_static(next.as_bytes()));
         alone.law_broken_by(&[answer(
             READER,
-            Response::Scanned { entries: found.iter().map(entry).collect(), next, seen },
+            Response::Scanned { entries: found.iter().map(entry).collect(), next, seen, cluster: CLUSTER },
         )])
     };
     let now = At::Now(Consistency::Linearizable);

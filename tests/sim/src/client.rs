@@ -173,7 +173,7 @@ impl Client {
         };
         // Few keys a page, so that there are several pages.
         let limit = u32::try_from(self.random.below(4)).expect("small");
-        let page = Scan { range, limit, keys_only: false, at: At::Now(freshness) };
+        let page = Scan { range, limit, keys_only: false, at: At::Now(freshness), cluster: None };
         let known = self.known;
         self.next_page(now, Scanning { page, freshness, patience, known, called_at: now, returned_at: None })
     }
@@ -192,7 +192,7 @@ impl Client {
     /// as if it had been read with the first.
     fn page(&mut self, now: Instant, mut scanning: Scanning, outcome: &Outcome) -> Ended {
         let Ok(answer) = outcome else { return Ended::NoPage };
-        let Response::Scanned { entries, next, seen } = &answer.response else {
+        let Response::Scanned { entries, next, seen, cluster } = &answer.response else {
             panic!("not an answer to {scanning:?}: {answer:?}");
         };
         self.answered += 1;
@@ -212,6 +212,7 @@ impl Client {
         let rest = next.clone().map(|start| {
             scanning.page.range = KeyRange { start, end: range.end };
             scanning.page.at = At::Version(seen.version);
+            scanning.page.cluster = Some(*cluster);
             scanning
         });
         Ended::Page(reads, rest, fresh)
