@@ -3,16 +3,18 @@
 //! ```text
 //!   driver ── applied entries ──▶ ring ◀── cursor of each watcher
 //!                                  │ news
-//!                               herald ── gives turns to those for whom there is something, a few at a time
+//!                               herald ── finds those whom an entry concerns, and gives turns to them, a few at a time
 //! ```
 //!
 //! A watcher is a cursor and a range, and holds nothing of the ring: one that does not read costs the others nothing, and
 //! is told that it was cut off once the ring has gone past its cursor. Nobody is told anything twice or out of order,
-//! since a cursor only rises, and only what is applied is here, so nothing is told that could be rolled back.
+//! since a cursor only rises, and only what is applied is here, so nothing is told that could be rolled back. Whoever waits is
+//! found by its range, so an entry costs nothing to those whom it does not concern ([`audience`], [`ranges`]).
 
+mod audience;
+mod ranges;
 mod ring;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -23,6 +25,7 @@ use heirloom_proto::{ClusterId, KeyRange, LogIndex, Refusal, Sealed, Version};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use audience::Audience;
 use ring::{RING_BYTES_MAX, Ring, TooOld};
 
 /// How many watch at one server at most. **Why:** each costs its stream some tens of kilobytes, and one that lags what was
@@ -41,8 +44,9 @@ const TURNS_AT_ONCE: usize = 16;
 const REST_MIN: Duration = Duration::from_millis(1);
 /// The longest rest, and the longest time by which it delays what comes meanwhile.
 const REST_MAX: Duration = Duration::from_millis(100);
-/// How many entries the herald looks at before others have their turn.
-const HERALD_ENTRIES_MAX: usize = 4_096;
+/// How many looks the herald has, at ranges, watchers and entries, before others have their turn; those that the last key
+/// takes come on top, which is one for each length of prefixes and each range that is no prefix.
+const HERALD_LOOKS_MAX: usize = 4_096;
 
 /// The history of one server, over all lives of the process.
 #[derive(Debug)]
@@ -58,28 +62,8 @@ struct Inner {
     cluster: Option<ClusterId>,
     /// Since when the server is out of touch with its cluster; `None` where it is in touch.
     cut_off_at: Option<Instant>,
-    watchers: BTreeMap<u64, Watching>,
-    /// Those that wait for news, by what they were told.
-    idle: BTreeSet<(Version, u64)>,
-    /// Those for whom there is news, and who wait for their turn, by when they had the last one: whoever had none for
-    /// longest comes first, so that those who lag do not delay those who don't.
-    behind: BTreeSet<(u64, u64)>,
-    /// How often turns were given.
-    turn: u64,
-    next_watcher: u64,
+    audience: Audience,
     is_closed: bool,
-}
-
-/// **Invariants:** it has a waker where it is among those that wait, and is in one of the orders then.
-#[derive(Debug)]
-struct Watching {
-    range: Arc<KeyRange>,
-    /// All that the range has up to here was told.
-    cursor: Version,
-    /// When it was given its last turn, and whether it has yet to take it.
-    turn: u64,
-    may_take: bool,
-    waker: Option<Waker>,
 }
 
 /// What is told next.
@@ -110,19 +94,15 @@ pub(crate) struct Watcher {
 impl History {
     /// A history of nothing, and where it is fed.
     pub(crate) fn new() -> (Feeder, Arc<Self>) {
-        Self::with_ring(Ring::new(RING_BYTES_MAX))
+        Self::bounded(RING_BYTES_MAX, HERALD_LOOKS_MAX)
     }
 
-    fn with_ring(ring: Ring) -> (Feeder, Arc<Self>) {
+    fn bounded(ring_bytes_max: usize, looks_max: usize) -> (Feeder, Arc<Self>) {
         let inner = Inner {
-            ring,
+            ring: Ring::new(ring_bytes_max),
             cluster: None,
             cut_off_at: Some(Instant::now()),
-            watchers: BTreeMap::new(),
-            idle: BTreeSet::new(),
-            behind: BTreeSet::new(),
-            turn: 0,
-            next_watcher: 0,
+            audience: Audience::new(looks_max),
             is_closed: false,
         };
         let history = Arc::new(Self { inner: Mutex::new(inner), news: Notify::new() });
@@ -149,14 +129,12 @@ impl History {
         let Some(cluster) = inner.cluster.filter(|_| in_touch) else {
             return Err(Refusal::NotPrimary { primary: None });
         };
-        if inner.watchers.len() >= WATCHERS_MAX {
+        if inner.audience.len() >= WATCHERS_MAX {
             return Err(Refusal::Overloaded);
         }
         let cursor = from.map_or(inner.ring.newest(), |from| Version(from.0.saturating_sub(1)));
         inner.ring.after(cursor).map_err(refusal)?;
-        let id = inner.next_watcher;
-        inner.next_watcher += 1;
-        inner.watchers.insert(id, Watching { range: range.clone(), cursor, turn: 0, may_take: false, waker: None });
+        let id = inner.audience.admit(range.clone(), cursor);
         drop(inner);
         Ok(Watcher { history: self.clone(), range, cluster, id })
     }
@@ -183,50 +161,14 @@ impl History {
 
     /// Gives their turn to a few of those for whom there is something; whether there may be more of them.
     fn give_turns(&self) -> bool {
-        let mut wakers = Vec::new();
         let mut inner = self.lock();
-        let inner = &mut *inner;
-        inner.turn += 1;
-        let mut looked_at = 0;
-        while looked_at < HERALD_ENTRIES_MAX
-            && let Some((cursor, id)) = inner.first_behind()
-        {
-            inner.idle.remove(&(cursor, id));
-            let watching = inner.watchers.get_mut(&id).expect("whoever waits is known");
-            // Whoever has nothing to be told is not woken, but is moved on all the same.
-            let passed = inner.ring.after(cursor).ok().and_then(|entries| {
-                let mut entries = entries.take(BATCH_ENTRIES_MAX);
-                let count = entries.len();
-                let found = entries.position(|sealed| concerns(sealed.entry(), &watching.range));
-                looked_at += 1 + found.unwrap_or(count);
-                found.is_none().then_some(Version(cursor.0 + count as u64))
-            });
-            match passed {
-                Some(passed) => {
-                    watching.cursor = passed;
-                    inner.idle.insert((passed, id));
-                }
-                None => drop(inner.behind.insert((watching.turn, id))),
-            }
-        }
-        while wakers.len() < TURNS_AT_ONCE
-            && let Some((_, id)) = inner.behind.pop_first()
-        {
-            let watching = inner.watchers.get_mut(&id).expect("whoever waits is known");
-            watching.turn = inner.turn;
-            watching.may_take = true;
-            wakers.extend(watching.waker.take());
-        }
-        let more = !inner.behind.is_empty() || inner.first_behind().is_some();
+        let Inner { ring, audience, .. } = &mut *inner;
+        audience.match_entries(ring);
+        let wakers = audience.give_turns(TURNS_AT_ONCE);
+        let more = audience.has_more(ring);
+        drop(inner);
         wakers.into_iter().for_each(Waker::wake);
         more
-    }
-}
-
-impl Inner {
-    /// One of those that wait for news though something was committed since.
-    fn first_behind(&self) -> Option<(Version, u64)> {
-        self.idle.first().copied().filter(|(cursor, _)| *cursor < self.ring.newest())
     }
 }
 
@@ -248,7 +190,7 @@ impl Watcher {
 
     /// All that the range has up to here was told.
     pub(crate) fn told(&self) -> Version {
-        self.history.lock().watchers[&self.id].cursor
+        self.history.lock().audience.told(self.id)
     }
 
     /// What is told next; pending until there is something.
@@ -257,18 +199,13 @@ impl Watcher {
     /// stops or goes on in a cluster that was set back.
     pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Batch, Refusal>> {
         let mut inner = self.history.lock();
-        let Inner { ring, cluster, watchers, idle, behind, turn, is_closed, .. } = &mut *inner;
+        let Inner { ring, cluster, audience, is_closed, .. } = &mut *inner;
         if *is_closed || *cluster != Some(self.cluster) {
             return Poll::Ready(Err(Refusal::NotPrimary { primary: None }));
         }
-        let watching = watchers.get_mut(&self.id).expect("known until it is dropped");
-        if watching.waker.take().is_some() {
-            idle.remove(&(watching.cursor, self.id));
-            behind.remove(&(watching.turn, self.id));
-        }
+        let may_take = audience.take_turn(self.id);
+        let watching = audience.recall(self.id);
         let entries = ring.after(watching.cursor).map_err(refusal)?;
-        // Once for each turn, and not long after it was given.
-        let may_take = std::mem::take(&mut watching.may_take) && watching.turn + 1 >= *turn;
         let mut found = Vec::new();
         if may_take {
             let mut bytes = 0;
@@ -286,9 +223,7 @@ impl Watcher {
         if !found.is_empty() {
             return Poll::Ready(Ok(Batch { entries: found, version: watching.cursor }));
         }
-        watching.waker = Some(context.waker().clone());
-        idle.insert((watching.cursor, self.id));
-        if watching.cursor < ring.newest() {
+        if audience.wait(self.id, context.waker().clone()) {
             self.history.news.notify_one();
         }
         Poll::Pending
@@ -297,11 +232,7 @@ impl Watcher {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        let mut inner = self.history.lock();
-        if let Some(watching) = inner.watchers.remove(&self.id) {
-            inner.idle.remove(&(watching.cursor, self.id));
-            inner.behind.remove(&(watching.turn, self.id));
-        }
+        self.history.lock().audience.dismiss(self.id);
     }
 }
 
@@ -313,8 +244,10 @@ impl Feeder {
     /// copy has yet is told nothing until it has come so far.
     pub(crate) fn begin(&mut self, cluster: Option<ClusterId>, applied: Applied<'_>) {
         let mut inner = self.history.lock();
+        let Inner { ring, audience, .. } = &mut *inner;
+        ring.begin(applied.entries, applied.version);
+        audience.follow(ring);
         inner.cluster = cluster;
-        inner.ring.begin(applied.entries, applied.version);
         drop(inner);
         self.fed = applied.index;
         self.history.news.notify_one();
@@ -328,8 +261,10 @@ impl Feeder {
     /// Takes what was applied behind what was fed.
     pub(crate) fn feed(&mut self, cluster: Option<ClusterId>, applied: Applied<'_>) {
         let mut inner = self.history.lock();
+        let Inner { ring, audience, .. } = &mut *inner;
+        ring.feed(applied.entries, applied.version);
+        audience.follow(ring);
         inner.cluster = cluster;
-        inner.ring.feed(applied.entries, applied.version);
         drop(inner);
         self.fed = applied.index;
         self.history.news.notify_one();
@@ -356,11 +291,9 @@ impl Drop for Feeder {
     fn drop(&mut self) {
         let mut inner = self.history.lock();
         inner.is_closed = true;
-        inner.idle.clear();
-        inner.behind.clear();
-        let wakers: Vec<Waker> = inner.watchers.values_mut().filter_map(|watching| watching.waker.take()).collect();
+        let waiting = inner.audience.disperse();
         drop(inner);
-        wakers.into_iter().for_each(Waker::wake);
+        waiting.into_iter().for_each(|(_, waker)| waker.wake());
     }
 }
 
@@ -383,5 +316,7 @@ fn concerns(entry: &Entry, range: &KeyRange) -> bool {
 
 #[cfg(test)]
 mod examples;
+#[cfg(test)]
+mod random;
 #[cfg(test)]
 mod tests;

@@ -113,7 +113,7 @@ impl Ring {
 }
 
 /// What it takes to keep an entry; nothing where it is not kept.
-fn size(sealed: &Sealed) -> usize {
+pub(super) fn size(sealed: &Sealed) -> usize {
     let entry = sealed.entry();
     if entry.changes_keys() {
         sealed.bytes().len() + entry.effects.len() * size_of::<Effect>() + ENTRY_BYTES

@@ -1,32 +1,12 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Wake;
-
-use bytes::Bytes;
-
-use super::examples::{put, puts};
+use super::examples::{Woken, key, prefix, put, puts, puts_of};
+use super::ring::size;
 use super::*;
 
 const CLUSTER: ClusterId = ClusterId { id: 1, generation: 1 };
 
-#[derive(Default)]
-struct Woken(AtomicUsize);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Woken {
-    fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 /// A history in touch with its cluster, whose ring holds about so many entries.
 fn history(entries: usize) -> (Feeder, Arc<History>) {
-    let one = put(1, "a").bytes().len() + 400;
-    let (feeder, history) = History::with_ring(Ring::new(entries * one));
+    let (feeder, history) = History::bounded(entries * size(&put(1, "a")), HERALD_LOOKS_MAX);
     feeder.stands(Some(CLUSTER), true);
     (feeder, history)
 }
@@ -43,10 +23,6 @@ fn begin(feeder: &mut Feeder, version: u64) {
 
 fn all() -> KeyRange {
     KeyRange::default()
-}
-
-fn prefix(prefix: &'static str) -> KeyRange {
-    KeyRange::of_prefix(Bytes::from_static(prefix.as_bytes()))
 }
 
 /// The versions that are told next, once it has its turn; `None` where there are none yet.
@@ -110,6 +86,59 @@ fn only_those_are_woken_for_whom_there_is_something_and_the_others_move_on_all_t
     herald(&history);
     assert_eq!((woken.count(), asleep.count()), (1, 1), "one that was woken is not woken again before it has looked");
     assert_eq!(told(&mut other, &asleep), Some(Ok(vec![2])));
+}
+
+/// How many looks the herald has at once.
+fn looks(history: &History) -> usize {
+    let Inner { ring, audience, .. } = &mut *history.lock();
+    audience.match_entries(ring)
+}
+
+#[test]
+fn an_entry_costs_nothing_to_those_whom_it_does_not_concern() {
+    let (mut feeder, history) = history(10_000);
+    let woken = Arc::<Woken>::default();
+    let ranges = (0..2_000).flat_map(|number| [key(format!("key/{number}")), prefix(format!("prefix/{number:04}/"))]);
+    let mut watchers: Vec<Watcher> = ranges.map(|range| history.watch(range, None).expect("in touch")).collect();
+    watchers.push(history.watch(key("a"), None).expect("in touch"));
+    assert!(watchers.iter_mut().all(|watcher| poll(watcher, &woken).is_none()));
+    feed(&mut feeder, &puts(1..=1_000));
+    // Each entry, its key among the keys, and the one that was found; the key is shorter than any prefix.
+    assert_eq!(looks(&history), 2 * 1_000 + 1);
+    assert!(!history.give_turns());
+    assert_eq!(woken.count(), 1);
+    let concerned = watchers.pop().expect("many");
+    assert_eq!(concerned.told(), Version(0));
+    assert!(watchers.iter().all(|watcher| watcher.told() == Version(1_000)));
+}
+
+#[test]
+fn those_whom_one_entry_concerns_are_found_a_few_at_a_time_and_whoever_comes_meanwhile_is_told_too() {
+    let looks_max = 8;
+    let (mut feeder, history) = History::bounded(1 << 20, looks_max);
+    feeder.stands(Some(CLUSTER), true);
+    let woken = Arc::<Woken>::default();
+    let begun = || history.watch(prefix("k/1"), Some(Version(1))).expect("kept");
+    let mut watchers: Vec<Watcher> = (0..100).map(|_| begun()).collect();
+    assert!(watchers.iter_mut().all(|watcher| poll(watcher, &woken).is_none()));
+    let keys = ["k/1", "k/2", "k/3", "k/4", "k/5", "k/6", "k/7", "k/8", "k/9"];
+    feed(&mut feeder, &[puts_of(1, &keys)]);
+    let mut slices = 0;
+    loop {
+        let looks = looks(&history);
+        if looks == 0 {
+            break;
+        }
+        // What is looked up for the last key comes on top.
+        assert!(looks <= looks_max + 2, "{looks}");
+        let mut late = begun();
+        assert_eq!(poll(&mut late, &woken), None);
+        watchers.push(late);
+        slices += 1;
+    }
+    assert!(slices > 100 / looks_max, "{slices}");
+    herald(&history);
+    assert_eq!(woken.count(), watchers.len());
 }
 
 #[test]
@@ -183,7 +212,7 @@ fn a_turn_is_for_one_batch_and_whoever_had_none_for_longest_comes_first() {
     let (mut feeder, history) = history(10_000);
     let woken = Arc::<Woken>::default();
     let mut lags = history.watch(all(), Some(Version(1))).expect("to come");
-    feed(&mut feeder, &puts(1..=3_000));
+    feed(&mut feeder, &puts(1..=1_500));
     assert_eq!(poll(&mut lags, &woken), None, "it has no turn, though there is something");
     assert!(!history.give_turns());
     assert!(matches!(poll(&mut lags, &woken), Some(Ok(_))));
@@ -195,9 +224,9 @@ fn a_turn_is_for_one_batch_and_whoever_had_none_for_longest_comes_first() {
     // Of more than have their turn at once those who lag, and had one lately, come last.
     let mut others: Vec<Watcher> = (0..TURNS_AT_ONCE).map(|_| history.watch(all(), None).expect("in touch")).collect();
     assert!(others.iter_mut().all(|watcher| poll(watcher, &woken).is_none()));
-    feed(&mut feeder, &puts(3_001..=3_001));
+    feed(&mut feeder, &puts(1_501..=1_501));
     assert!(history.give_turns());
-    assert!(others.iter_mut().all(|watcher| poll(watcher, &woken) == Some(Ok(vec![3_001]))));
+    assert!(others.iter_mut().all(|watcher| poll(watcher, &woken) == Some(Ok(vec![1_501]))));
     assert_eq!(poll(&mut lags, &woken), None);
     assert!(!history.give_turns());
     assert!(matches!(poll(&mut lags, &woken), Some(Ok(_))));
@@ -261,6 +290,6 @@ fn watchers_are_bounded_in_number_and_make_room_when_they_go() {
     let mut last = watchers.pop().expect("many");
     assert_eq!(told(&mut last, &Arc::default()), None);
     drop(last);
-    assert!(history.lock().idle.is_empty());
+    assert!(history.lock().audience.nobody_waits());
     history.watch(all(), None).expect("there is room");
 }
