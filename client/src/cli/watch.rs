@@ -14,8 +14,8 @@ use super::failure::Failure;
 use super::options::{Format, Options};
 use super::{change, output, text};
 use crate::client::Client;
-use crate::error::BadInput;
-use crate::watch::{WatchOptions, Watched};
+use crate::error::{BadInput, Error};
+use crate::watch::{self, WatchOptions, Watched};
 
 /// How much is gathered before it is written, unless one change set alone is more. **Units:** bytes.
 const WRITTEN_AT_ONCE: usize = 64 << 10;
@@ -81,30 +81,64 @@ impl Watch {
         let (timeout, end) = self.options.times();
         let client = Client::builder().timeout(timeout);
         let client = client.connect(self.options.servers().iter().map(ToString::to_string)).await?;
-        let mut watch = match client.watch_with(options).await {
+        let watch = match client.watch_with(options).await {
             Ok(watch) => watch,
             Err(error) => {
                 return Err(self.options.explain(Failure::from(error), self.options.servers(), end).await);
             }
         };
-        let mut printer = Printer::start();
-        let mut left = self.limit.unwrap_or(u64::MAX);
-        while left > 0 {
-            let first = tokio::select! {
-                first = watch.next() => first,
-                failure = printer.failed() => return Err(failure),
-            };
-            let (mut lines, mut next) = (Vec::new(), Some(first?));
-            while let Some(watched) = next {
-                write(self.options.output, &watched, &mut lines);
-                left -= 1;
-                let more = left > 0 && lines.len() < WRITTEN_AT_ONCE;
-                next = if more { watch.next_ready() } else { None };
-            }
-            printer.print(lines).await?;
-        }
-        printer.finish().await
+        print(watch, self.options.output, self.limit, Printer::start(output::write)).await
     }
+}
+
+/// Where changes come from: a watch, or what a test has in its place.
+trait Source {
+    async fn next(&mut self) -> Result<Watched, Error>;
+    fn next_ready(&mut self) -> Option<Watched>;
+}
+
+impl Source for watch::Watch {
+    async fn next(&mut self) -> Result<Watched, Error> {
+        self.next().await
+    }
+
+    fn next_ready(&mut self) -> Option<Watched> {
+        self.next_ready()
+    }
+}
+
+/// Prints until so many versions are printed.
+///
+/// **Errors:** why nothing more can be written; otherwise why nothing more is told, once all that was told is written.
+async fn print(
+    mut source: impl Source,
+    format: Format,
+    limit: Option<u64>,
+    mut printer: Printer,
+) -> Result<(), Failure> {
+    let mut left = limit.unwrap_or(u64::MAX);
+    while left > 0 {
+        let first = tokio::select! {
+            first = source.next() => first,
+            failure = printer.failed() => return Err(failure),
+        };
+        let first = match first {
+            Ok(first) => first,
+            Err(error) => {
+                printer.finish().await?;
+                return Err(error.into());
+            }
+        };
+        let (mut lines, mut next) = (Vec::new(), Some(first));
+        while let Some(watched) = next {
+            write(format, &watched, &mut lines);
+            left -= 1;
+            let more = left > 0 && lines.len() < WRITTEN_AT_ONCE;
+            next = if more { source.next_ready() } else { None };
+        }
+        printer.print(lines).await?;
+    }
+    printer.finish().await
 }
 
 /// Writes on a thread of its own: while nobody reads the output, the command must still end when it is told to.
@@ -115,7 +149,7 @@ struct Printer {
 }
 
 impl Printer {
-    fn start() -> Self {
+    fn start(mut write: impl FnMut(&[u8]) -> Result<(), Failure> + Send + 'static) -> Self {
         let (batches, mut taken) = mpsc::channel::<Vec<u8>>(1);
         let (ended, end) = oneshot::channel();
         thread::spawn(move || {
@@ -123,7 +157,7 @@ impl Printer {
             while result.is_ok()
                 && let Some(batch) = taken.blocking_recv()
             {
-                result = output::write(&batch);
+                result = write(&batch);
             }
             // The command may have ended meanwhile.
             let _ = ended.send(result);
@@ -198,9 +232,69 @@ fn write(format: Format, watched: &Watched, lines: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+    use std::pin::pin;
+    use std::sync::{Arc, Mutex};
+
     use heirloom_proto::{KeyChange, WallTime};
 
     use super::*;
+    use crate::error::WatchLost;
+
+    /// Tells these, one at a time.
+    impl Source for VecDeque<Result<Watched, Error>> {
+        async fn next(&mut self) -> Result<Watched, Error> {
+            self.pop_front().expect("nobody asks behind the end")
+        }
+
+        fn next_ready(&mut self) -> Option<Watched> {
+            None
+        }
+    }
+
+    /// So many versions, and the word that those behind them are no longer kept.
+    fn cut_off_behind(count: u64) -> (VecDeque<Result<Watched, Error>>, Error) {
+        let change = |version| Watched {
+            version: Version(version),
+            changes: vec![KeyChange { key: "k".into(), value: Some("v".into()) }],
+            changed_at: WallTime(5),
+            server: ServerId(2),
+        };
+        let lost = WatchLost::TooOld { asked: "watch".to_owned(), wanted: Version(count + 1), oldest: Version(99) };
+        let lost = Error::from(lost);
+        let told = (1..=count).map(|version| Ok(change(version))).chain([Err(lost.clone())]);
+        (told.collect(), lost)
+    }
+
+    #[tokio::test]
+    async fn whoever_is_cut_off_has_all_printed_that_it_was_told() {
+        let (told, lost) = cut_off_behind(1);
+        let (read, reads) = std::sync::mpsc::channel::<()>();
+        let printed = Arc::new(Mutex::new(Vec::new()));
+        let out = printed.clone();
+        let printer = Printer::start(move |lines| {
+            // Until somebody reads.
+            let _ = reads.recv();
+            out.lock().expect("no panic").extend_from_slice(lines);
+            Ok(())
+        });
+        let mut printing = pin!(print(told, Format::Text, None, printer));
+        tokio::select! {
+            biased;
+            ended = &mut printing => panic!("it ended though nobody has read anything: {ended:?}"),
+            () = std::future::ready(()) => {}
+        }
+        drop(read);
+        assert_eq!(printing.await, Err(Failure::from(lost)));
+        assert_eq!(*printed.lock().expect("no panic"), b"1\tadd\tk\tv\n");
+    }
+
+    #[tokio::test]
+    async fn whoever_is_cut_off_where_nobody_reads_any_more_ends_quietly() {
+        let (told, _) = cut_off_behind(1);
+        let printer = Printer::start(|_| Err(Failure::NobodyReads));
+        assert_eq!(print(told, Format::Text, None, printer).await, Err(Failure::NobodyReads));
+    }
 
     #[test]
     fn each_key_has_a_line_and_a_deleted_one_no_value() {
