@@ -169,8 +169,9 @@ impl Client {
 
     /// Watches a range of keys, from a version on if need be.
     ///
-    /// **Errors:** [`Error::NotApplied`] where no server began within the client's time-out; [`Error::WatchLost`] where the
-    /// version is no longer kept; [`Error::BadInput`] where the range is out of bounds or empty.
+    /// **Errors:** [`Error::NotApplied`] where no server began within the client's time-out; [`Error::WatchLost`] where no
+    /// server that answers keeps the version any more, and those that don't answer were asked again for some seconds, or
+    /// until the time-out; [`Error::BadInput`] where the range is out of bounds or empty.
     pub async fn watch_with(&self, options: WatchOptions) -> Result<Watch, Error> {
         options.check()?;
         let deadline = self.deadline();
@@ -193,7 +194,11 @@ impl Client {
         };
         match timeout_at(deadline, watch.begin()).await {
             Ok(begun) => begun.map(|()| watch),
-            Err(_) => Err(watch.not_begun(Reason::OutOfTime)),
+            // However long the others stay away, whoever answers has lost it: another call would not go better.
+            Err(_) => Err(match watch.course.oldest() {
+                Some(oldest) => watch.too_old(oldest),
+                None => watch.not_begun(Reason::OutOfTime),
+            }),
         }
     }
 }
@@ -367,16 +372,18 @@ impl Watch {
                 self.stage = Stage::Pausing(Box::pin(tokio::time::sleep(pause)));
                 Ok(())
             }
-            Next::TooOld { oldest } => {
-                let wanted = self.course.wanted().expect("without a version none is too old");
-                Err(WatchLost::TooOld { asked: self.asked.clone(), wanted, oldest }.into())
-            }
+            Next::TooOld { oldest } => Err(self.too_old(oldest)),
         }
     }
 
     fn set_back(&self) -> Error {
         let told = self.course.told().unwrap_or(Version(0));
         WatchLost::SetBack { asked: self.asked.clone(), told }.into()
+    }
+
+    fn too_old(&self, oldest: Version) -> Error {
+        let wanted = self.course.wanted().unwrap_or(Version(0));
+        WatchLost::TooOld { asked: self.asked.clone(), wanted, oldest }.into()
     }
 
     fn not_begun(&self, reason: Reason) -> Error {

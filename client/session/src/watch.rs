@@ -3,6 +3,7 @@
 //! Versions are one order, the same at every server, and every server tells committed changes alone. So a watch is one
 //! number: all up to it was told. Any server goes on from there, and what it tells again is dropped.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use heirloom_proto::Version;
@@ -14,6 +15,10 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(3);
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// The longest such pause.
 const PAUSE_MAX: Duration = Duration::from_millis(250);
+/// How many rounds must find that whoever answers has lost what is wanted, before the watch ends though others could not be
+/// asked. **Why:** a server that restarts may have kept it, and is back within some seconds; the pauses of so many rounds
+/// are three seconds at least.
+const TOO_OLD_ROUNDS: u32 = 16;
 
 /// Where a watch stands.
 ///
@@ -29,8 +34,20 @@ pub struct Watch {
     /// How many seats were tried in vain, one after the other.
     failed: usize,
     pause: Duration,
-    /// The lowest version that a server of this round still has, where all that answered have lost what is wanted.
-    oldest: Option<Version>,
+    /// What was said since a server last had what is wanted; `None` where none has said that it has lost it.
+    lost: Option<Lost>,
+}
+
+/// Servers that have lost what is wanted. Each has lost it for good, so what it said holds until the watch goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Lost {
+    seats: BTreeSet<usize>,
+    /// The lowest version that any of them still has, by what they said in the last round in which one did.
+    oldest: Version,
+    /// Whether one has said so in this round.
+    is_of_this_round: bool,
+    /// In how many rounds one has.
+    rounds: u32,
 }
 
 /// What follows from an attempt in vain.
@@ -38,7 +55,7 @@ pub struct Watch {
 pub enum Next {
     /// Ask again after this pause.
     After(Duration),
-    /// Nobody who answers has what is wanted any more.
+    /// All have lost what is wanted, or those who have were the only ones to answer for some seconds.
     TooOld {
         /// The lowest version to watch from.
         oldest: Version,
@@ -58,7 +75,7 @@ impl Watch {
     /// A watch from this version on, or from wherever the first server begins; `seat` is asked first.
     pub fn new(from: Option<Version>, seat: usize) -> Self {
         let told = from.map(|from| Version(from.0.saturating_sub(1)));
-        Self { told, cluster: None, seat, failed: 0, pause: PAUSE_MIN, oldest: None }
+        Self { told, cluster: None, seat, failed: 0, pause: PAUSE_MIN, lost: None }
     }
 
     /// The same watch, of versions that this cluster counts.
@@ -100,7 +117,7 @@ impl Watch {
         self.cluster = Some(cluster.to_owned());
         self.told.get_or_insert(version);
         self.failed = 0;
-        self.oldest = None;
+        self.lost = None;
         Ok(())
     }
 
@@ -119,9 +136,22 @@ impl Watch {
         self.pause = PAUSE_MIN;
     }
 
-    /// The server that is asked no longer has what is wanted; another one may.
+    /// The lowest version to watch from, where whoever has answered since the watch last went on has lost what is wanted.
+    pub fn oldest(&self) -> Option<Version> {
+        self.lost.as_ref().map(|lost| lost.oldest)
+    }
+
+    /// The server that is asked no longer has what is wanted; another one may, be it one that can't be asked right now.
     pub fn too_old(&mut self, oldest: Version, seats: usize) -> Next {
-        self.oldest = Some(self.oldest.map_or(oldest, |other| other.min(oldest)));
+        let seat = self.seat(seats);
+        let fresh = || Lost { seats: BTreeSet::new(), oldest, is_of_this_round: false, rounds: 0 };
+        let lost = self.lost.get_or_insert_with(fresh);
+        lost.seats.insert(seat);
+        lost.oldest = if lost.is_of_this_round { lost.oldest.min(oldest) } else { oldest };
+        lost.is_of_this_round = true;
+        if lost.seats.len() >= seats {
+            return Next::TooOld { oldest: lost.oldest };
+        }
         self.failed(seats)
     }
 
@@ -134,14 +164,18 @@ impl Watch {
             return Next::After(PAUSE_MIN.min(self.pause));
         }
         self.failed = 0;
-        match self.oldest.take() {
-            Some(oldest) => Next::TooOld { oldest },
-            None => {
-                let pause = self.pause;
-                self.pause = (pause * 2).min(PAUSE_MAX);
-                Next::After(pause)
+        // A round in which nobody answered says nothing.
+        if let Some(lost) = &mut self.lost
+            && std::mem::take(&mut lost.is_of_this_round)
+        {
+            lost.rounds += 1;
+            if lost.rounds >= TOO_OLD_ROUNDS {
+                return Next::TooOld { oldest: lost.oldest };
             }
         }
+        let pause = self.pause;
+        self.pause = (pause * 2).min(PAUSE_MAX);
+        Next::After(pause)
     }
 }
 
@@ -190,14 +224,67 @@ mod tests {
         assert_eq!([1, 2, 3].map(|_| watch.failed(3)).last(), Some(&Next::After(PAUSE_MIN)));
     }
 
+    fn goes_on(next: Next) -> Duration {
+        match next {
+            Next::After(pause) => pause,
+            Next::TooOld { oldest } => panic!("it ended, and {oldest} is kept"),
+        }
+    }
+
     #[test]
-    fn what_one_server_has_lost_another_may_have_and_only_a_round_in_vain_ends_the_watch() {
+    fn what_one_server_has_lost_another_may_have_and_the_word_of_all_ends_the_watch() {
         let mut watch = Watch::new(Some(Version(4)), 0);
-        assert!(matches!(watch.too_old(Version(9), 3), Next::After(_)));
-        assert!(matches!(watch.failed(3), Next::After(_)));
+        goes_on(watch.too_old(Version(9), 3));
+        goes_on(watch.failed(3));
+        assert_eq!(watch.oldest(), Some(Version(9)));
         watch.began(CLUSTER, Version(3)).expect("this one has it");
-        assert!(matches!(watch.too_old(Version(20), 3), Next::After(_)), "what was said before has no weight any more");
-        assert!(matches!(watch.too_old(Version(15), 3), Next::After(_)));
-        assert_eq!(watch.failed(3), Next::TooOld { oldest: Version(15) });
+        assert_eq!(watch.oldest(), None, "what was said before has no weight any more");
+        goes_on(watch.too_old(Version(20), 3));
+        goes_on(watch.too_old(Version(15), 3));
+        assert_eq!(watch.too_old(Version(18), 3), Next::TooOld { oldest: Version(15) });
+    }
+
+    #[test]
+    fn one_that_restarts_while_the_others_have_lost_what_is_wanted_is_asked_again() {
+        let mut watch = Watch::new(Some(Version(4)), 0);
+        for _ in 0..2 {
+            goes_on(watch.too_old(Version(20), 3));
+            goes_on(watch.failed(3));
+            goes_on(watch.too_old(Version(15), 3));
+        }
+        goes_on(watch.failed(3));
+        assert_eq!(watch.seat(3), 1);
+        let mut has_it = watch.clone();
+        assert_eq!(has_it.began(CLUSTER, Version(3)), Ok(()));
+        // The others have said it in an earlier round; what is kept is what is said last.
+        assert_eq!(watch.too_old(Version(30), 3), Next::TooOld { oldest: Version(30) });
+    }
+
+    #[test]
+    fn one_that_stays_away_is_waited_for_some_seconds() {
+        let mut watch = Watch::new(Some(Version(4)), 0);
+        let mut waited = Duration::ZERO;
+        let oldest = loop {
+            waited += goes_on(watch.too_old(Version(20), 3)) + goes_on(watch.too_old(Version(15), 3));
+            match watch.failed(3) {
+                Next::After(pause) => waited += pause,
+                Next::TooOld { oldest } => break oldest,
+            }
+        };
+        assert_eq!(oldest, Version(15));
+        assert!(waited > SILENCE_MAX && waited < 2 * SILENCE_MAX, "{waited:?}");
+    }
+
+    #[test]
+    fn a_round_in_which_nobody_answers_brings_the_end_no_nearer() {
+        let mut watch = Watch::new(Some(Version(4)), 0);
+        for _ in 1..TOO_OLD_ROUNDS {
+            goes_on(watch.too_old(Version(9), 2));
+            for _ in 0..3 {
+                goes_on(watch.failed(2));
+            }
+        }
+        goes_on(watch.too_old(Version(9), 2));
+        assert_eq!(watch.failed(2), Next::TooOld { oldest: Version(9) });
     }
 }

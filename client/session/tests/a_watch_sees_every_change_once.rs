@@ -68,6 +68,7 @@ fn play(seed: u64, repeats: bool) -> Seen {
         };
         if let Next::TooOld { oldest } = next {
             assert!(oldest > wanted, "it is named what is kept");
+            assert!(servers.iter().all(|server| server.oldest > wanted.0), "one server still has it");
             seen.cut_off = true;
             return seen;
         }
