@@ -1,6 +1,7 @@
 //! What the primary knows of one other copy: a member, a server that is leaving, or a learner.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use heirloom_proto::{LogIndex, Member, Mutant, Peer, Time, planted};
 
@@ -25,6 +26,33 @@ struct InFlight {
     bytes: usize,
 }
 
+/// For how long a server that was put out for being slow is not taken back.
+///
+/// Each change of the members ends an epoch, and nothing is committed meanwhile. So one that is slow again soon after it was
+/// taken back is left out for twice as long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Ban {
+    until: Option<Time>,
+    span: Duration,
+}
+
+/// How much longer the longest ban is than the first.
+const BAN_GROWTH_MAX: u32 = 64;
+
+impl Ban {
+    /// It is put out, at first for `span`.
+    pub(crate) fn begin(&mut self, now: Time, span: Duration) {
+        let soon = self.until.is_some_and(|until| now.since(until) < self.span * 8);
+        self.span = if soon { (self.span * 2).min(span * BAN_GROWTH_MAX) } else { span };
+        self.until = Some(now + self.span);
+    }
+
+    /// Whether it is over, or never was.
+    pub(crate) fn is_over(&self, now: Time) -> bool {
+        self.until.is_none_or(|until| now >= until)
+    }
+}
+
 /// One other copy, as the primary sees it in the present epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Copy {
@@ -45,8 +73,8 @@ pub(crate) struct Copy {
     pub(crate) progress_at: Time,
     /// When it was last sent entries.
     pub(crate) sent_at: Time,
-    /// A learner that was put out for being slow is not taken back before this.
-    pub(crate) admit_after: Time,
+    /// Whether it may be taken back.
+    pub(crate) ban: Ban,
     /// The gap that was filled last, and when.
     pub(crate) filled: Option<(LogIndex, Time)>,
     in_flight: VecDeque<InFlight>,
@@ -66,7 +94,7 @@ impl Copy {
             heard_at: now,
             progress_at: now,
             sent_at: Time(0),
-            admit_after: Time(0),
+            ban: Ban::default(),
             filled: None,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
@@ -127,5 +155,31 @@ impl Copy {
     /// Whether entries that were sent are not confirmed.
     pub(crate) fn owes(&self) -> bool {
         !self.in_flight.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ban_doubles_where_the_member_is_slow_again_soon_and_begins_anew_where_it_is_not() {
+        let span = Duration::from_millis(400);
+        let (mut ban, mut now) = (Ban::default(), Time(0));
+        let mut lasted = |ban: &mut Ban, after: Duration| {
+            now = now + after;
+            ban.begin(now, span);
+            let mut length = Duration::ZERO;
+            while !ban.is_over(now) {
+                now = now + span;
+                length += span;
+            }
+            length.as_millis()
+        };
+        assert!(ban.is_over(Time(0)), "nobody is banned at first");
+        let soon = Duration::from_millis(500);
+        let spans: Vec<u128> = (0..9).map(|_| lasted(&mut ban, soon)).collect();
+        assert_eq!(spans, [400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 25_600, 25_600]);
+        assert_eq!(lasted(&mut ban, Duration::from_secs(300)), 400);
     }
 }

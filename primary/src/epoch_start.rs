@@ -43,10 +43,10 @@ impl Primary {
         } else {
             // The silence of a member counts on while its server comes up again and again without working.
             let heard_at = copy.heard_at;
-            let admit_after = copy.admit_after;
+            let ban = copy.ban;
             *copy = Copy::starting(Some(from), now);
             copy.heard_at = heard_at;
-            copy.admit_after = admit_after;
+            copy.ban = ban;
         }
     }
 

@@ -1,6 +1,7 @@
 //! Changing the members (PROTOCOL 7): who must go, who may come.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use heirloom_proto::view::Derivation;
 use heirloom_proto::{Member, Mutant, ServerId, VoterKind, planted};
@@ -63,7 +64,8 @@ impl Primary {
             .collect();
         // Where not all may go, the dead go first.
         faults.sort_by_key(|(_, fault)| *fault != Fault::ProvenDead);
-        let add = self.caught_up(setting);
+        // Whoever comes ends an epoch too; so where one was ended before it had begun, the next is left to begin.
+        let add = self.caught_up(setting).filter(|_| self.serves() || self.in_vain == 0 || !faults.is_empty());
         let floor = setting.config.constants.min_copies;
         let members = self.view.in_sync.len();
         // A learner in place of the old store of the same server does not make the view wider.
@@ -86,7 +88,7 @@ impl Primary {
     /// Why a member must go; `None` where nothing is wrong.
     fn fault(&self, member: Member, proven: &BTreeSet<ServerId>, setting: Setting<'_>) -> Option<Fault> {
         let copy = &self.copies[&member.server];
-        let suspicion = setting.config.suspicion;
+        let suspicion = self.patience(setting);
         if proven.contains(&member.server) {
             Some(Fault::ProvenDead)
         } else if copy.phase == Phase::Differs {
@@ -100,6 +102,14 @@ impl Primary {
         } else {
             None
         }
+    }
+
+    /// How long a member may be silent, or owe a confirmation. Twice as long for each epoch in a row that was ended before
+    /// it had begun: to begin takes two writes one after the other, and where all disks are slow members would be put out and
+    /// taken back for ever, and nothing committed (docs/decisions/0013).
+    fn patience(&self, setting: Setting<'_>) -> Duration {
+        let doubled = if self.serves() { 0 } else { self.in_vain };
+        setting.config.suspicion * (1 << doubled)
     }
 
     /// Members whose confirmation has been missing for longer than the suspicion time; `None` where all is well.
@@ -124,7 +134,7 @@ impl Primary {
                 && !self.view.has(learner)
                 && copy.works()
                 && copy.confirmed >= needed
-                && setting.now >= copy.admit_after
+                && copy.ban.is_over(setting.now)
                 && setting.now.since(copy.heard_at) <= setting.config.suspicion;
             may_come.then_some(learner)
         })
@@ -135,7 +145,7 @@ impl Primary {
         let remove = wanted.map(|wanted| wanted.remove.clone()).unwrap_or_default();
         for server in wanted.iter().flat_map(|wanted| &wanted.slow) {
             if let Some(copy) = self.copies.get_mut(server) {
-                copy.admit_after = setting.now + setting.config.suspicion;
+                copy.ban.begin(setting.now, setting.config.suspicion);
             }
         }
         Derivation::Change {

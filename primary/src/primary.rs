@@ -16,6 +16,9 @@ use crate::lease;
 use crate::overlay::Overlay;
 use crate::reads::Reads;
 
+/// How often a primary's patience with its members is doubled at most: for disks that take seconds, a minute or so.
+const IN_VAIN_MAX: u8 = 7;
+
 /// What a primary needs to know with every call.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting<'a> {
@@ -50,6 +53,8 @@ pub struct Primary {
     /// The first entry of this epoch; nothing is committed in it before its marker is.
     pub(crate) marker: LogIndex,
     pub(crate) chosen_at: Time,
+    /// How many epochs of its own, one after the other, ended before their markers were committed, as far as that matters.
+    pub(crate) in_vain: u8,
     /// Members of `leaving` that may still hold a lease.
     pub(crate) unsettled: BTreeSet<Member>,
     /// When someone was last settled otherwise than by proof: only later proofs count (PROTOCOL 8.3).
@@ -88,6 +93,7 @@ impl Primary {
             view: mandate.view().clone(),
             marker: LogIndex::ZERO,
             chosen_at: setting.now,
+            in_vain: 0,
             unsettled: BTreeSet::new(),
             proofs_count_from: setting.now,
             frozen: false,
@@ -109,6 +115,8 @@ impl Primary {
     pub fn renew(&mut self, mandate: &Mandate, setting: Setting<'_>, at: WallTime, out: &mut Outbox) {
         assert!(mandate.view().epoch > self.view.epoch, "epochs rise");
         assert_eq!(mandate.view().primary, self.me.server, "a mandate is for its proposer");
+        let began = self.replica.applied_index() >= self.marker;
+        self.in_vain = if began { 0 } else { (self.in_vain + 1).min(IN_VAIN_MAX) };
         self.begin(mandate, setting, at, out);
         self.take_up_held(setting, out);
     }
@@ -121,7 +129,7 @@ impl Primary {
         for server in concerned.chain(known).filter(|server| *server != self.me.server) {
             let before = self.copies.get(&server);
             let mut copy = Copy::starting(before.and_then(|copy| copy.peer), setting.now);
-            copy.admit_after = before.map_or(Time(0), |copy| copy.admit_after);
+            copy.ban = before.map(|copy| copy.ban).unwrap_or_default();
             if planted(Mutant::LearnerOutsideLease) && self.view.store_of(server) != view.store_of(server) {
                 copy.echoed = Some(Time(u64::MAX / 2));
             }

@@ -56,6 +56,7 @@ pub(crate) struct Attempt {
     /// Who answered the question before: the view should be as wide as can be, so they are waited for a heartbeat.
     awaited: BTreeSet<ServerId>,
     reason: String,
+    begun_at: Time,
 }
 
 impl Node {
@@ -290,7 +291,8 @@ impl Node {
         let better = view.in_sync.iter().any(|member| rank(member.server) < rank(me.server) && lives(member));
         let lost = view.primary;
         if better {
-            let until = *self.defer_until.get_or_insert(now + self.config.heartbeat);
+            let patience = self.watch.patience(self.config.heartbeat);
+            let until = *self.defer_until.get_or_insert(now + patience);
             if now < until {
                 return;
             }
@@ -359,6 +361,7 @@ impl Node {
         }
         assert!(self.register.promise(epoch) || planted(Mutant::EpochUsedTwice), "an epoch above every one seen");
         self.freeze(now, epoch);
+        self.watch.promised();
         // Those who may not vote promise to freeze all the same, and stay members by it.
         // Where nobody was asked, the place being handed over, the members are the ones to wait for.
         let members = || accepted.iter().flat_map(|view| &view.in_sync).map(|member| member.server).collect();
@@ -366,8 +369,9 @@ impl Node {
             (Purpose::TakeOver { handed_over: true }, _) | (_, None) => members(),
             (_, Some(inquiry)) => inquiry.answers.into_keys().collect(),
         };
-        let deadline = now + self.config.suspicion;
-        self.attempt = Some(Attempt { proposal: Proposal::new(epoch, deadline), purpose, awaited, reason });
+        let deadline = now + self.watch.patience(self.config.suspicion);
+        self.attempt =
+            Some(Attempt { proposal: Proposal::new(epoch, deadline), purpose, awaited, reason, begun_at: now });
         self.persist_register(Then::OwnPromise { epoch, accepted }, out);
     }
 
@@ -435,7 +439,8 @@ impl Node {
     /// The proposal failed; two proposers must not meet again and again, so the higher id waits longer.
     fn give_up(&mut self, now: Time) {
         self.attempt = None;
-        self.propose_after = now + self.config.heartbeat * (1 + u32::from(self.config.me.0)) / 2;
+        let step = self.watch.patience(self.config.heartbeat);
+        self.propose_after = now + step * (1 + u32::from(self.config.me.0)) / 2;
     }
 
     /// Goes on with the proposal as far as what came in allows.
@@ -446,8 +451,7 @@ impl Node {
         let constants = &self.config.constants;
         if let Some(mandate) = attempt.proposal.chosen(constants, &excused) {
             let reason = attempt.reason.clone();
-            let froze_at = attempt.proposal.deadline - self.config.suspicion;
-            let now = if planted(Mutant::WaitFromFreeze) { froze_at } else { now };
+            let now = if planted(Mutant::WaitFromFreeze) { attempt.begun_at } else { now };
             self.attempt = None;
             return self.begin_to_lead(now, &mandate, reason, out);
         }
@@ -489,6 +493,7 @@ impl Node {
         out.tell(Note::Chosen { view: mandate.view().clone(), reason });
         self.contested_since = None;
         self.defer_until = None;
+        self.watch.led();
         // Whoever leads is where nobody can be ahead of it.
         self.recovering = false;
         let at = self.wall;

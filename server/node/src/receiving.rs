@@ -263,7 +263,7 @@ impl Node {
         if matches!(self.role, Role::Primary(_)) {
             return self.halt(Cause::Deposed, Some(from.server), out);
         }
-        self.watch.heard(now, epoch, from, hears_you);
+        self.watch.heard(now, epoch, from, hears_you, self.config.suspicion);
         self.defer_until = None;
         if !self.wants_to_ask(now) {
             // What was asked while it was missed says nothing about the next time.

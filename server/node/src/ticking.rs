@@ -62,7 +62,7 @@ impl Node {
         }
         if self.attempt.as_ref().is_some_and(|attempt| now >= attempt.proposal.deadline) {
             self.attempt = None;
-            self.propose_after = now + self.config.heartbeat * u32::from(self.config.me.0);
+            self.propose_after = now + self.watch.patience(self.config.heartbeat) * u32::from(self.config.me.0);
         }
         self.advance_attempt(now, out);
         let due = self.defer_until.is_some_and(|until| now >= until);

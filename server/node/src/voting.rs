@@ -168,7 +168,8 @@ impl Node {
             self.send_promised(from, epoch, accepted.clone(), counts, out);
         }
         // The proposer is given the time to bring it to an end.
-        self.propose_after = self.propose_after.max(now + self.config.heartbeat * 2);
+        self.watch.promised();
+        self.propose_after = self.propose_after.max(now + self.watch.patience(self.config.heartbeat * 2));
         self.persist_register(Then::Promised { to: from, epoch, accepted, counts }, out);
     }
 
@@ -235,9 +236,20 @@ impl Node {
         let stored = self.register == before && self.durable_register.as_ref() == Some(&before);
         if stored || planted(Mutant::StartEpochUnstored) {
             self.start_epoch_durable(epoch, out);
-        } else {
+        } else if !self.stores_start_of(epoch) {
             self.persist_register(Then::StartEpoch { epoch }, out);
         }
+    }
+
+    /// Whether this very register is on its way to disk for the start of this epoch. The primary asks again at every
+    /// heartbeat, and a disk that is slower than that must not be given the same again and again.
+    fn stores_start_of(&self, epoch: Epoch) -> bool {
+        self.writes.values().any(|after| match after {
+            After::Register { register, then: Then::StartEpoch { epoch: stored } } => {
+                *stored == epoch && *register == self.register
+            }
+            After::Register { .. } | After::Identity { .. } => false,
+        })
     }
 
     fn start_epoch_durable(&mut self, epoch: Epoch, out: &mut Outbox) {

@@ -171,6 +171,8 @@ impl Plan {
                 (20 * MICROSECOND, 100 * MICROSECOND),
                 (200 * MICROSECOND, 4 * MILLISECOND),
                 (MILLISECOND, 30 * MILLISECOND),
+                // As slow as a member may be without being put out for it: the choice of a primary takes four of them.
+                (10 * MILLISECOND, Instant::try_from(suspicion.as_nanos()).expect("64 bits") / 3),
             ]),
             proof: random.pick(&[Proof::Never, Proof::Refusal, Proof::Refusal, Proof::Run]),
             prompt_flush: random.pick(&[1000, 1000, 500, 0]),

@@ -8,6 +8,7 @@ use heirloom_proto::{
 };
 
 use crate::clock::Instant;
+use crate::disk::Disk;
 use crate::linearizable::Call;
 use crate::sometimes::Sight;
 use crate::world::World;
@@ -167,12 +168,14 @@ impl World {
         }
     }
 
-    /// Of two voters one has lost its directory: if now the other's run ends, nobody can tell who was ahead, and the
-    /// cluster must wait for `recover`.
+    /// Of two voters one has lost its directory, or joined so late that it has yet to learn what it may have voted for: if now
+    /// the other's run ends, nobody can tell who was ahead, and the cluster must wait for `recover`.
     pub(crate) fn look_for_the_end(&mut self) {
         let survivors = self.plan.constants.quorum == QuorumRule::Survivors;
-        if survivors && self.servers.iter().any(|server| server.wiped) {
-            self.stuck_is_fine = Some("of two voters one had lost its directory when the other's run ended");
+        let remembers_nothing =
+            |disk: &Disk| disk.register().is_some_and(|register| register.standing == Standing::Amnesiac);
+        if survivors && self.servers.iter().any(|server| server.wiped || remembers_nothing(&server.disk)) {
+            self.stuck_is_fine = Some("of two voters one remembered nothing when the other's run ended");
         }
     }
 }

@@ -1,9 +1,10 @@
 //! What takes long where a story says so: the writes of one log, and the answers to one server's probes of another.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use heirloom_proto::event::{Record, Ticket};
-use heirloom_proto::{Event, ServerId};
+use heirloom_proto::{Event, ServerId, Time};
 
 use super::World;
 
@@ -17,8 +18,7 @@ pub struct SlowLog {
 impl SlowLog {
     /// Gives the record back where it is to be stored at once.
     pub fn keep(&mut self, server: ServerId, ticket: Ticket, record: Record) -> Option<Record> {
-        let of_log = matches!(record, Record::Append(_) | Record::Cut { .. });
-        if self.server != Some(server) || !of_log {
+        if self.server != Some(server) || !is_of_log(&record) {
             return Some(record);
         }
         self.waiting.push_back((ticket, record));
@@ -31,6 +31,57 @@ impl SlowLog {
             *self = Self::default();
         }
     }
+}
+
+/// Writes that take their time, at every server: those of its log and those of everything else each in their order.
+#[derive(Default)]
+pub struct SlowDisks {
+    takes: Duration,
+    writing: VecDeque<Write>,
+}
+
+struct Write {
+    done_at: Time,
+    server: ServerId,
+    of_log: bool,
+    ticket: Ticket,
+    record: Record,
+}
+
+impl SlowDisks {
+    /// Gives the record back where it is to be stored at once.
+    pub fn keep(&mut self, now: Time, server: ServerId, ticket: Ticket, record: Record) -> Option<Record> {
+        if self.takes.is_zero() {
+            return Some(record);
+        }
+        let of_log = is_of_log(&record);
+        let before = self.writing.iter().rfind(|write| (write.server, write.of_log) == (server, of_log));
+        let done_at = before.map_or(now, |write| write.done_at.max(now)) + self.takes;
+        let place = self.writing.partition_point(|write| write.done_at <= done_at);
+        self.writing.insert(place, Write { done_at, server, of_log, ticket, record });
+        None
+    }
+
+    /// When the next write will be durable.
+    pub fn next_at(&self) -> Option<Time> {
+        self.writing.front().map(|write| write.done_at)
+    }
+
+    /// One that is durable by now.
+    pub fn done(&mut self, now: Time) -> Option<(ServerId, Ticket, Record)> {
+        self.writing.front().filter(|write| write.done_at <= now)?;
+        let write = self.writing.pop_front()?;
+        Some((write.server, write.ticket, write.record))
+    }
+
+    /// What was under way is lost.
+    pub fn crash(&mut self, server: ServerId) {
+        self.writing.retain(|write| write.server != server);
+    }
+}
+
+fn is_of_log(record: &Record) -> bool {
+    matches!(record, Record::Append(_) | Record::Cut { .. })
 }
 
 /// The answers to one server's probes of another.
@@ -52,6 +103,11 @@ impl LateProbes {
 }
 
 impl World {
+    /// From now on every write of every server takes so long.
+    pub fn slow_disks(&mut self, takes: Duration) {
+        self.slow_disks.takes = takes;
+    }
+
     /// From now on what this server writes to its log becomes durable by [`Self::sync`] alone.
     pub fn slow_log(&mut self, server: ServerId) {
         self.slow_log.server = Some(server);

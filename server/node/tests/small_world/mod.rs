@@ -46,6 +46,7 @@ pub struct World {
     pub laws: Option<Laws>,
     asked: BTreeMap<Token, (Asker, Request)>,
     slow_log: delays::SlowLog,
+    slow_disks: delays::SlowDisks,
     late_probes: delays::LateProbes,
     /// How many log entries were sent, those sent again counted again.
     pub sent_entries: usize,
@@ -71,6 +72,7 @@ impl World {
             laws: Some(Laws::new(constants.min_copies)),
             asked: BTreeMap::new(),
             slow_log: delays::SlowLog::default(),
+            slow_disks: delays::SlowDisks::default(),
             late_probes: delays::LateProbes::default(),
             constants,
             nodes: BTreeMap::new(),
@@ -148,6 +150,7 @@ impl World {
     pub fn kill(&mut self, server: ServerId) {
         let node = self.nodes.remove(&server).expect("it runs");
         self.slow_log.crash(server);
+        self.slow_disks.crash(server);
         self.died_at = self.now;
         self.queue.retain(|(to, _)| *to != server);
         self.say_broken(node.peer());
@@ -267,7 +270,9 @@ impl World {
                     }
                 }
                 Action::Persist { ticket, record } => {
-                    if let Some(record) = self.slow_log.keep(server, ticket, record) {
+                    if let Some(record) = self.slow_log.keep(server, ticket, record)
+                        && let Some(record) = self.slow_disks.keep(self.now, server, ticket, record)
+                    {
                         self.store(server, ticket, record);
                     }
                 }
@@ -318,6 +323,7 @@ impl World {
     fn halted(&mut self, server: ServerId, peer: Peer, cause: &Cause) {
         self.halts.push((server, cause.clone()));
         self.nodes.remove(&server);
+        self.slow_disks.crash(server);
         let (lost, kept): (VecDeque<_>, VecDeque<_>) =
             std::mem::take(&mut self.queue).into_iter().partition(|(to, _)| *to == server);
         self.queue = kept;
@@ -427,7 +433,11 @@ impl World {
     fn pass_to_next_deadline(&mut self) {
         let running = self.nodes.iter().filter(|(server, _)| !self.paused.contains(server));
         let deadline = running.filter_map(|(_, node)| node.next_deadline()).min().unwrap_or(Time(0));
-        self.now = deadline.max(self.now + Duration::from_millis(1));
+        let next = self.slow_disks.next_at().map_or(deadline, |durable| durable.min(deadline));
+        self.now = next.max(self.now + Duration::from_millis(1));
+        while let Some((server, ticket, record)) = self.slow_disks.done(self.now) {
+            self.store(server, ticket, record);
+        }
         let due: Vec<ServerId> = self.nodes.keys().filter(|server| !self.paused.contains(server)).copied().collect();
         for server in due {
             self.step(server, Event::Deadline);
