@@ -12,7 +12,7 @@ pub struct PrimaryWatch {
     frozen: Option<(ServerId, RunId)>,
     /// How many more promises were given than epochs came of them, lately and as far as that matters.
     in_vain: u8,
-    /// Since when one primary is heard; known only where promises were in vain.
+    /// Since when one primary leads; known only where promises were in vain.
     steady_since: Option<Time>,
 }
 
@@ -37,8 +37,17 @@ impl PrimaryWatch {
         self.heard = Some(Heard { epoch, from, at: now, hears_us });
         if is_new {
             self.led();
-            self.steady_since = (self.in_vain > 0).then_some(now);
-        } else if self.steady_since.is_some_and(|since| now.since(since) >= suspicion * STEADY_SUSPICIONS) {
+        }
+        self.goes_on(now, suspicion);
+    }
+
+    /// Takes note that the same primary leads still, be it this server.
+    pub fn goes_on(&mut self, now: Time, suspicion: Duration) {
+        if self.in_vain == 0 {
+            return;
+        }
+        let since = *self.steady_since.get_or_insert(now);
+        if now.since(since) >= suspicion * STEADY_SUSPICIONS {
             self.in_vain = 0;
             self.steady_since = None;
         }
@@ -48,11 +57,13 @@ impl PrimaryWatch {
     /// must not find everybody as impatient as at first.
     pub fn led(&mut self) {
         self.in_vain = self.in_vain.saturating_sub(1);
+        self.steady_since = None;
     }
 
     /// Takes note of a promise, given to another server or to the own proposal.
     pub fn promised(&mut self) {
         self.in_vain = (self.in_vain + 1).min(1 + DOUBLED_MAX);
+        self.steady_since = None;
     }
 
     /// How long a proposal is given where the first one is given `span`: twice as long for each that came to nothing. A

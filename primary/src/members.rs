@@ -64,10 +64,13 @@ impl Primary {
             .collect();
         // Where not all may go, the dead go first.
         faults.sort_by_key(|(_, fault)| *fault != Fault::ProvenDead);
-        // Whoever comes ends an epoch too; so where one was ended before it had begun, the next is left to begin.
-        let add = self.caught_up(setting).filter(|_| self.serves() || self.in_vain == 0 || !faults.is_empty());
         let floor = setting.config.constants.min_copies;
         let members = self.view.in_sync.len();
+        // One that is gone, where there are no more than must be: whoever can take its place is wanted, however slow it was.
+        let in_need = members <= floor && faults.iter().any(|(_, fault)| *fault != Fault::Stuck);
+        // Whoever comes ends an epoch too; so where one was ended before it had begun, the next is left to begin.
+        let may_begin = self.has_begun() || self.in_vain == 0 || !faults.is_empty();
+        let add = self.caught_up(in_need, setting).filter(|_| may_begin);
         // A learner in place of the old store of the same server does not make the view wider.
         let replaced = add.and_then(|learner| self.view.in_sync.iter().find(|member| member.server == learner.server));
         let after = members + usize::from(add.is_some()) - usize::from(replaced.is_some());
@@ -108,7 +111,7 @@ impl Primary {
     /// it had begun: to begin takes two writes one after the other, and where all disks are slow members would be put out and
     /// taken back for ever, and nothing committed (docs/decisions/0013).
     fn patience(&self, setting: Setting<'_>) -> Duration {
-        let doubled = if self.serves() { 0 } else { self.in_vain };
+        let doubled = if self.has_begun() { 0 } else { self.in_vain };
         setting.config.suspicion * (1 << doubled)
     }
 
@@ -123,8 +126,9 @@ impl Primary {
         (!missing.is_empty()).then_some(missing)
     }
 
-    /// A learner that has confirmed our log up to the marker of this epoch and everything committed since.
-    fn caught_up(&self, setting: Setting<'_>) -> Option<Member> {
+    /// A learner that has confirmed our log up to the marker of this epoch and everything committed since; one that is
+    /// banned only where there is need.
+    fn caught_up(&self, in_need: bool, setting: Setting<'_>) -> Option<Member> {
         let known = self.replica.applied_index();
         let needed = if planted(Mutant::KnownCommittedIsEnough) { known } else { self.marker.max(known) };
         self.copies.values().find_map(|copy| {
@@ -134,7 +138,7 @@ impl Primary {
                 && !self.view.has(learner)
                 && copy.works()
                 && copy.confirmed >= needed
-                && copy.ban.is_over(setting.now)
+                && (in_need || copy.ban.is_over(setting.now))
                 && setting.now.since(copy.heard_at) <= setting.config.suspicion;
             may_come.then_some(learner)
         })
@@ -143,11 +147,7 @@ impl Primary {
     /// The derivation of the next own view. Members that go for being silent or stuck are not taken back at once.
     pub fn derivation(&mut self, wanted: Option<&Wanted>, setting: Setting<'_>) -> Derivation {
         let remove = wanted.map(|wanted| wanted.remove.clone()).unwrap_or_default();
-        for server in wanted.iter().flat_map(|wanted| &wanted.slow) {
-            if let Some(copy) = self.copies.get_mut(server) {
-                copy.ban.begin(setting.now, setting.config.suspicion);
-            }
-        }
+        self.slow = wanted.map(|wanted| wanted.slow.clone()).unwrap_or_default();
         Derivation::Change {
             primary: self.me,
             remove,

@@ -55,6 +55,8 @@ pub struct Primary {
     pub(crate) chosen_at: Time,
     /// How many epochs of its own, one after the other, ended before their markers were committed, as far as that matters.
     pub(crate) in_vain: u8,
+    /// The members that go for being slow, if the view is chosen that was derived last.
+    pub(crate) slow: BTreeSet<ServerId>,
     /// Members of `leaving` that may still hold a lease.
     pub(crate) unsettled: BTreeSet<Member>,
     /// When someone was last settled otherwise than by proof: only later proofs count (PROTOCOL 8.3).
@@ -94,6 +96,7 @@ impl Primary {
             marker: LogIndex::ZERO,
             chosen_at: setting.now,
             in_vain: 0,
+            slow: BTreeSet::new(),
             unsettled: BTreeSet::new(),
             proofs_count_from: setting.now,
             frozen: false,
@@ -115,8 +118,14 @@ impl Primary {
     pub fn renew(&mut self, mandate: &Mandate, setting: Setting<'_>, at: WallTime, out: &mut Outbox) {
         assert!(mandate.view().epoch > self.view.epoch, "epochs rise");
         assert_eq!(mandate.view().primary, self.me.server, "a mandate is for its proposer");
-        let began = self.replica.applied_index() >= self.marker;
-        self.in_vain = if began { 0 } else { (self.in_vain + 1).min(IN_VAIN_MAX) };
+        self.in_vain = if self.has_begun() { 0 } else { (self.in_vain + 1).min(IN_VAIN_MAX) };
+        for server in std::mem::take(&mut self.slow) {
+            if mandate.view().store_of(server).is_none()
+                && let Some(copy) = self.copies.get_mut(&server)
+            {
+                copy.ban.begin(setting.now, setting.config.suspicion);
+            }
+        }
         self.begin(mandate, setting, at, out);
         self.take_up_held(setting, out);
     }
@@ -201,10 +210,15 @@ impl Primary {
         &self.replica
     }
 
+    /// Whether the marker of its epoch is committed, and with it all before.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.replica.applied_index() >= self.marker
+    }
+
     /// Whether the start of the epoch is complete.
     pub fn serves(&self) -> bool {
         let frozen = self.frozen && !planted(Mutant::LeaseKeptAfterOwnPromise);
-        !frozen && self.replica.applied_index() >= self.marker
+        !frozen && self.has_begun()
     }
 
     /// Until when the lease runs; `None` where there is none.

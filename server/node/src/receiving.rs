@@ -264,6 +264,10 @@ impl Node {
             return self.halt(Cause::Deposed, Some(from.server), out);
         }
         self.watch.heard(now, epoch, from, hears_you, self.config.suspicion);
+        if epoch == self.register.promised {
+            // The proposal for which this server has waited has come to its end.
+            self.propose_after = self.propose_after.min(now);
+        }
         self.defer_until = None;
         if !self.wants_to_ask(now) {
             // What was asked while it was missed says nothing about the next time.

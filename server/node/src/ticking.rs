@@ -40,6 +40,11 @@ impl Node {
         self.found_alone(now, out);
         self.ask_silent(now, out);
         self.consider(now, out);
+        if let Role::Primary(primary) = &self.role
+            && primary.serves()
+        {
+            self.watch.goes_on(now, self.config.suspicion);
+        }
         let wall = self.wall;
         self.lead(now, |primary, setting| {
             primary.repeat_question(setting, out);

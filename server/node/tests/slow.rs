@@ -1,10 +1,11 @@
-//! Stories of disks that take long.
+//! Stories of disks that take long, and of patience: docs/decisions/0013.
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "a test")]
 
 mod small_world;
 
 use std::time::Duration;
 
+use heirloom_proto::{Epoch, Message};
 use small_world::{World, add, id};
 
 /// How many writes, one after the other, the choice of a primary takes at most: four are in its nature, and the first tries
@@ -33,4 +34,57 @@ fn a_cluster_whose_disks_are_all_slow_finds_another_primary_and_keeps_it() {
             assert!(leader.is_some() && leads(&world) == leader, "{story}: {leader:?}");
         }
     }
+}
+
+/// Server 2 stands still, is put out and comes back; how long it was not a member after it went on.
+fn stands_still_once(world: &mut World) -> Duration {
+    world.pause(id(2));
+    world.run_until("it is put out", |world| world.members() == [0, 1]);
+    world.resume(id(2));
+    world.run_until("it is back", World::all_are_members)
+}
+
+#[test]
+fn a_member_that_is_slow_again_and_again_stays_out_for_longer_but_not_where_it_is_needed() {
+    let mut world = World::started(3, 0);
+    world.proofs = false;
+    let first = stands_still_once(&mut world);
+    for _ in 0..4 {
+        stands_still_once(&mut world);
+    }
+    let last = stands_still_once(&mut world);
+    assert!(last >= first * 8, "{first:?}, {last:?}");
+    world.pause(id(2));
+    world.run_until("it is put out", |world| world.members() == [0, 1]);
+    world.resume(id(2));
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(world.members(), [0, 1], "it has all by now, and is not taken back yet");
+    world.kill(id(1));
+    let took = world.run_until("it takes the place of the one that is gone", |world| world.members() == [0, 2]);
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+/// Server 2 is said to propose, and goes no further; how long until server 0 leads on.
+fn contested(world: &mut World) -> Duration {
+    let (proposer, cluster) = (world.node(id(2)).peer(), world.node(id(0)).cluster());
+    let round = world.status(id(0)).epoch.round + 1;
+    let epoch = Epoch { round, server: id(2), run: proposer.run };
+    world.forge(id(0), proposer, cluster, Message::Promise { epoch });
+    assert_ne!(world.status(id(0)).waits_for, None, "it is frozen");
+    world.run_until("it leads on", |world| world.primary() == Some(id(0)) && world.all_are_members())
+}
+
+#[test]
+fn a_primary_whose_place_was_contested_often_is_no_slower_once_that_is_long_ago() {
+    let mut world = World::started(3, 0);
+    world.laws = None;
+    let first = contested(&mut world);
+    let mut longest = first;
+    for _ in 0..8 {
+        longest = contested(&mut world).max(longest);
+    }
+    assert!(longest > first * 8, "{first:?}, {longest:?}");
+    world.run_for(Duration::from_secs(60));
+    let again = contested(&mut world);
+    assert!(again <= first * 2, "{first:?}, {again:?}");
 }
