@@ -24,6 +24,16 @@ pub(crate) enum Ask {
     Nudge,
 }
 
+impl Ask {
+    /// Whether a page of a scan is asked for, which takes longer than anything else.
+    pub(crate) fn is_page(&self) -> bool {
+        match self {
+            Self::Request { request: Request::Scan(_), .. } => true,
+            Self::Request { .. } | Self::Report(_) | Self::Nudge => false,
+        }
+    }
+}
+
 /// What a server says of itself, its machine included.
 #[derive(Clone, Debug)]
 pub(crate) struct Report {

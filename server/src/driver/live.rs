@@ -1,5 +1,6 @@
 //! One life: a run of the node, from what was on disk to its halt.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ use crate::mutants::{Mutant, Planted, Told};
 use crate::random;
 use crate::storage::{Disk, Store};
 
+/// How many pages are read before whatever else has come has its turn. **Why:** each takes a millisecond or two at most.
+const PAGES_MAX: usize = 4;
 /// How long changes under way may take to be answered when the server is told to stop.
 const FAREWELL_MAX: Duration = Duration::from_millis(500);
 
@@ -161,10 +164,11 @@ impl Living<'_> {
             tokio::select! {
                 biased;
                 _ = self.records.inputs.recv_many(&mut batch, BATCH_MAX) => {}
-                _ = self.driver.asks.recv_many(&mut asks, BATCH_MAX) => {}
+                _ = self.driver.asks.recv_many(&mut asks, BATCH_MAX), if asks.is_empty() => {}
                 () = sleep(due) => {}
                 () = sleep_until(farewell) => {}
                 _ = stop.changed(), if farewell.is_none() => {}
+                () = ready(()), if !asks.is_empty() => {}
             }
             if farewell.is_none() && *stop.borrow() {
                 tracing::info!("told to stop");
@@ -188,7 +192,10 @@ impl Living<'_> {
             if self.node.next_deadline().is_some_and(|deadline| deadline <= self.clock()) {
                 self.step(Event::Deadline);
             }
-            for ask in asks.drain(..) {
+            // So many pages are milliseconds, for which peers and the disk may wait, and what follows them for the next turn.
+            let mut pages = asks.iter().enumerate().filter(|(_, ask)| ask.is_page()).map(|(place, _)| place);
+            let turn = pages.nth(PAGES_MAX).unwrap_or(asks.len());
+            for ask in asks.drain(..turn) {
                 self.take_ask(ask, farewell.is_some());
             }
             self.flush();

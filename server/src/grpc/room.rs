@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// How much room there is for requests under way, over all clients. **Units:** KiB.
 const REQUESTS_KIB: usize = 256 << 10;
 /// How much room there is for pages that are read, or on their way to their clients. Of their own, so that clients that do not
-/// read what they asked for make others wait for pages at most, and no write. **Units:** KiB.
+/// read what they asked for cost others pages at most, and no write. **Units:** KiB.
 const PAGES_KIB: usize = 128 << 10;
 
 /// The room for requests under way and their answers; a request without room is refused at once.

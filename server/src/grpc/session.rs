@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -59,27 +59,45 @@ pub(crate) struct Waiting {
     _seats: Vec<Seat>,
 }
 
+/// What waits for the transport. It belongs to both ends of a stream, for the transport of a client that reads nothing does
+/// not even ask whether the stream has ended.
+type Shelf = Arc<Mutex<mpsc::Receiver<Result<Waiting, Status>>>>;
+
 /// Where answers go.
-pub(crate) type Out = mpsc::Sender<Result<Waiting, Status>>;
+pub(crate) struct Out {
+    sender: mpsc::Sender<Result<Waiting, Status>>,
+    shelf: Shelf,
+}
+
+impl Out {
+    /// Ends the stream, and forgets what waits in it.
+    fn close(&self) {
+        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        shelf.close();
+        while shelf.try_recv().is_ok() {}
+    }
+}
 
 /// The answers of one stream, as the transport takes them; each message keeps its room until then.
 pub(crate) struct Answers {
-    waiting: mpsc::Receiver<Result<Waiting, Status>>,
+    shelf: Shelf,
 }
 
 impl Answers {
     /// Two ends of a stream.
     pub(crate) fn channel() -> (Out, Self) {
-        let (out, waiting) = mpsc::channel(ANSWERS_MAX);
-        (out, Self { waiting })
+        let (sender, waiting) = mpsc::channel(ANSWERS_MAX);
+        let shelf = Arc::new(Mutex::new(waiting));
+        (Out { sender, shelf: shelf.clone() }, Self { shelf })
     }
 }
 
 impl Stream for Answers {
     type Item = Result<SessionResponses, Status>;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.waiting.poll_recv(context).map(|told| told.map(|told| told.map(|waiting| waiting.message)))
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        shelf.poll_recv(context).map(|told| told.map(|told| told.map(|waiting| waiting.message)))
     }
 }
 
@@ -103,7 +121,7 @@ impl Session {
                 batch = requests.message(), if reading && self.count() < UNDER_WAY_MAX => match batch {
                     Ok(Some(batch)) => {
                         if let Err(status) = self.take(batch, &answers_in, &mut ready).await {
-                            let _ = out.send(Err(status)).await;
+                            let _ = timeout(UNREAD_MAX, out.sender.send(Err(status))).await;
                             return;
                         }
                     }
@@ -112,7 +130,7 @@ impl Session {
                     Err(_) => return,
                 },
                 () = desk.closed() => break,
-                () = out.closed() => return,
+                () = out.sender.closed() => return,
             }
             self.answer(&mut replied, &mut ready);
             // Whatever else has come meanwhile goes into the same message.
@@ -265,10 +283,11 @@ async fn send(ready: Vec<Ready>, out: &Out) -> bool {
 
 async fn send_one(responses: Vec<SessionResponse>, seats: Vec<Seat>, out: &Out) -> bool {
     let waiting = Waiting { message: SessionResponses { responses }, _seats: seats };
-    match timeout(UNREAD_MAX, out.send(Ok(waiting))).await {
+    match timeout(UNREAD_MAX, out.sender.send(Ok(waiting))).await {
         Ok(sent) => sent.is_ok(),
         Err(_) => {
             tracing::warn!("a client has not read its answers for {UNREAD_MAX:?}: its stream ends");
+            out.close();
             false
         }
     }
@@ -311,16 +330,14 @@ mod tests {
     async fn a_client_that_reads_nothing_loses_its_stream_and_what_waits_for_it_gives_its_room_back() {
         let room = Room::new();
         let empty = room.pages_free();
-        let (out, answers) = Answers::channel();
+        let (out, mut answers) = Answers::channel();
         for _ in 0..ANSWERS_MAX {
             assert!(send(vec![page(&room)], &out).await);
         }
-        let full = room.pages_free();
-        assert!(full < empty, "they wait for the client");
+        assert!(room.pages_free() < empty, "they wait for the client");
         assert!(!send(vec![page(&room)], &out).await);
-        assert_eq!(room.pages_free(), full, "what found no place is gone");
-        drop((out, answers));
-        assert_eq!(room.pages_free(), empty);
+        assert_eq!(room.pages_free(), empty, "though nobody has looked at the stream");
+        assert!(answers.next().await.is_none(), "whoever looks sees that it has ended");
     }
 
     #[tokio::test]
