@@ -8,10 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use heirloom_proto::limits;
 use heirloom_proto::wire::refusal::refusal_from_status;
-use heirloom_proto::wire::server_from_wire;
 use heirloom_proto::wire::v1::dictionary_client::DictionaryClient;
 use heirloom_proto::wire::v1::{Committed, WatchRequest, WatchResponse};
-use heirloom_proto::{Address, ClusterId, KeyChange, KeyRange, Refusal, ServerId, Version, WallTime};
+use heirloom_proto::wire::{epoch_from_wire, server_from_wire};
+use heirloom_proto::{Address, ClusterId, Epoch, KeyChange, KeyRange, Refusal, ServerId, Version, WallTime};
 use heirloom_session::watch::{Next, SILENCE_MAX, Unfit, Watch as Course};
 use heirloom_session::{Heard, Reason};
 use tokio::task::JoinHandle;
@@ -77,6 +77,8 @@ pub struct Watched {
     pub changed_at: WallTime,
     /// The server that told it.
     pub server: ServerId,
+    /// The epoch in which it was made.
+    pub epoch: Epoch,
 }
 
 /// A watch: all changes of a range, each once and in the order of their versions, through any failover.
@@ -335,7 +337,7 @@ impl Watch {
 
     fn hear(&mut self, message: WatchResponse) {
         let server = server_from_wire(message.server).unwrap_or(ServerId(u8::MAX));
-        for Committed { version, changed_at_ms, changes } in message.changes {
+        for Committed { version, changed_at_ms, changes, epoch } in message.changes {
             if self.course.is_news(Version(version)) {
                 let changes = changes.into_iter().map(|change| KeyChange { key: change.key, value: change.value });
                 self.ready.push_back(Watched {
@@ -343,6 +345,7 @@ impl Watch {
                     changes: changes.collect(),
                     changed_at: WallTime(changed_at_ms),
                     server,
+                    epoch: epoch_from_wire(epoch).unwrap_or(Epoch::NONE),
                 });
             }
         }
@@ -356,7 +359,11 @@ impl Watch {
             Trouble::Broke(why) => (Heard::NotConnected, Some(why)),
         };
         let next = match &heard {
-            Heard::Refused(Refusal::VersionTooOld { oldest }) => self.course.too_old(*oldest, seats),
+            Heard::Refused(Refusal::VersionTooOld { oldest }) => {
+                // Before a server has told which ones there are, there may be one more.
+                let all_known = place.as_ref().is_some_and(|place| place.server.is_some());
+                self.course.too_old(*oldest, if all_known { seats } else { seats + 1 })
+            }
             Heard::Refused(Refusal::OtherCluster) => return Err(self.set_back()),
             Heard::Refused(refusal) if is_final(refusal) => {
                 return Err(self.not_begun(Reason::Refused(refusal.clone())));

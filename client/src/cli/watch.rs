@@ -199,6 +199,7 @@ struct Told {
     deleted: Option<bool>,
     changed_at_ms: u64,
     server: u8,
+    epoch: u64,
 }
 
 /// One line for each key.
@@ -222,6 +223,7 @@ fn write(format: Format, watched: &Watched, lines: &mut Vec<u8>) {
                     deleted: change.value.is_none().then_some(true),
                     changed_at_ms: watched.changed_at.0,
                     server: watched.server.0,
+                    epoch: watched.epoch.round,
                 };
                 lines.extend(serde_json::to_vec(&told).expect("numbers and texts can always be written"));
             }
@@ -236,10 +238,12 @@ mod tests {
     use std::pin::pin;
     use std::sync::{Arc, Mutex};
 
-    use heirloom_proto::{KeyChange, WallTime};
+    use heirloom_proto::{Epoch, KeyChange, RunId, WallTime};
 
     use super::*;
     use crate::error::WatchLost;
+
+    const EPOCH: Epoch = Epoch { round: 3, server: ServerId(2), run: RunId(9) };
 
     /// Tells these, one at a time.
     impl Source for VecDeque<Result<Watched, Error>> {
@@ -259,6 +263,7 @@ mod tests {
             changes: vec![KeyChange { key: "k".into(), value: Some("v".into()) }],
             changed_at: WallTime(5),
             server: ServerId(2),
+            epoch: EPOCH,
         };
         let lost = WatchLost::TooOld { asked: "watch".to_owned(), wanted: Version(count + 1), oldest: Version(99) };
         let lost = Error::from(lost);
@@ -303,16 +308,17 @@ mod tests {
             KeyChange { key: "b".into(), value: None },
             KeyChange { key: "c".into(), value: Some(vec![255].into()) },
         ];
-        let watched = Watched { version: Version(7), changes, changed_at: WallTime(5), server: ServerId(2) };
+        let watched =
+            Watched { version: Version(7), changes, changed_at: WallTime(5), server: ServerId(2), epoch: EPOCH };
         let mut lines = Vec::new();
         write(Format::Text, &watched, &mut lines);
         assert_eq!(lines, b"7\tadd\ta\tv\n7\tdelete\tb\n7\tadd\tc\t\xff\n");
         lines.clear();
         write(Format::Json, &watched, &mut lines);
         let expected = [
-            r#"{"version":7,"key":"a","value":"v","changed_at_ms":5,"server":2}"#,
-            r#"{"version":7,"key":"b","deleted":true,"changed_at_ms":5,"server":2}"#,
-            r#"{"version":7,"key":"c","value_base64":"/w==","changed_at_ms":5,"server":2}"#,
+            r#"{"version":7,"key":"a","value":"v","changed_at_ms":5,"server":2,"epoch":3}"#,
+            r#"{"version":7,"key":"b","deleted":true,"changed_at_ms":5,"server":2,"epoch":3}"#,
+            r#"{"version":7,"key":"c","value_base64":"/w==","changed_at_ms":5,"server":2,"epoch":3}"#,
         ];
         assert_eq!(String::from_utf8(lines).expect("text").lines().collect::<Vec<_>>(), expected);
     }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use heirloom_proto::codec::Malformed;
 use heirloom_proto::limits::KEY_BYTES_MAX;
-use heirloom_proto::wire::cluster_from_text;
 use heirloom_proto::wire::refusal::status_from_refusal;
 use heirloom_proto::wire::v1::{Committed, KeyChange, WatchRequest, WatchResponse};
+use heirloom_proto::wire::{cluster_from_text, epoch_to_wire};
 use heirloom_proto::{KeyRange, Refusal, Sealed, ServerId, Version};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_stream::Stream;
@@ -63,10 +63,14 @@ impl Watching {
         }
         let malformed = |error: Malformed| Status::invalid_argument(error.to_string());
         let cluster = cluster_from_text(&request.cluster).map_err(malformed)?;
-        let watcher = desk.history().watch(range, request.from_version.map(Version)).map_err(refuse)?;
-        if cluster.is_some_and(|cluster| cluster != watcher.cluster()) {
-            return Err(refuse(Refusal::OtherCluster));
-        }
+        let watcher = desk.history().watch(range, request.from_version.map(Version), cluster);
+        let watcher = watcher.map_err(|refusal| match refusal {
+            // One that does not lead may be the one that has not heard of it yet.
+            Refusal::OtherCluster if desk.place().borrow().primary != Some(desk.me()) => {
+                refuse(Refusal::NotPrimary { primary: None })
+            }
+            other => refuse(other),
+        })?;
         let tick = Box::pin(sleep(PROGRESS_PAUSE));
         Ok(Self { desk, watcher, stage: Stage::New, told_at: Instant::now(), tick })
     }
@@ -138,6 +142,7 @@ fn committed(sealed: &Sealed, range: &KeyRange) -> Committed {
     let entry = sealed.entry();
     let changes = entry.effects.iter().filter_map(key_change).filter(|(key, _)| range.contains(key));
     Committed {
+        epoch: Some(epoch_to_wire(entry.epoch)),
         version: entry.version.0,
         changed_at_ms: entry.at.0,
         changes: changes.map(|(key, value)| KeyChange { key: key.clone(), value: value.cloned() }).collect(),

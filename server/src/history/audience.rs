@@ -8,8 +8,15 @@ use std::task::Waker;
 use heirloom_proto::{KeyRange, Version};
 
 use super::key_change;
-use super::ranges::Ranges;
+use super::ranges::{Ranges, is_tested};
 use super::ring::Ring;
+
+/// How many watch at one server at most. **Why:** each costs its stream some tens of kilobytes, and one that lags what was
+/// encoded for it: what its client's window takes (128 KiB with our library; 400 KiB at most), and one batch.
+pub(super) const WATCHERS_MAX: usize = 20_000;
+/// How many of them watch a range that is neither a key nor all keys with a prefix. **Why:** each of these is tested for every
+/// key that is changed, and all watchers wait for that.
+pub(super) const RANGES_MAX: usize = 1_000;
 
 /// All watchers, and the place up to which those who wait were told what concerns them.
 ///
@@ -26,6 +33,8 @@ use super::ring::Ring;
 pub(super) struct Audience {
     watchers: BTreeMap<u64, Watching>,
     matched: Matched,
+    /// How many watch a range that is tested for every key, whether they wait or not.
+    tested: usize,
     idle: Ranges,
     ahead: BTreeSet<(Version, u64)>,
     /// By when they had their last turn: whoever had none for longest comes first, so that those who lag do not delay those
@@ -71,6 +80,7 @@ impl Audience {
         Self {
             watchers: BTreeMap::new(),
             matched: all_up_to(Version(0)),
+            tested: 0,
             idle: Ranges::default(),
             ahead: BTreeSet::new(),
             behind: BTreeSet::new(),
@@ -80,21 +90,24 @@ impl Audience {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.watchers.len()
+    /// Whether there is room for one with this range.
+    pub(super) fn has_room(&self, range: &KeyRange) -> bool {
+        self.watchers.len() < WATCHERS_MAX && (self.tested < RANGES_MAX || !is_tested(range))
     }
 
     /// One more, which was told all up to here, and does not wait yet.
     pub(super) fn admit(&mut self, range: Arc<KeyRange>, cursor: Version) -> u64 {
         let id = self.next_watcher;
         self.next_watcher += 1;
+        self.tested += usize::from(is_tested(&range));
         self.watchers.insert(id, Watching { range, cursor, turn: 0, may_take: false, waits: None });
         id
     }
 
     pub(super) fn dismiss(&mut self, id: u64) {
         self.recall(id);
-        self.watchers.remove(&id);
+        let gone = self.watchers.remove(&id).expect(KNOWN);
+        self.tested -= usize::from(is_tested(&gone.range));
     }
 
     /// All that its range has up to here was told.

@@ -28,9 +28,6 @@ use tokio::time::Instant;
 use audience::Audience;
 use ring::{RING_BYTES_MAX, Ring, TooOld};
 
-/// How many watch at one server at most. **Why:** each costs its stream some tens of kilobytes, and one that lags what was
-/// encoded for it: what its client's window takes (128 KiB with our library; 400 KiB at most), and one batch.
-const WATCHERS_MAX: usize = 20_000;
 /// How many bytes of entries are copied out for a watcher at once, unless the first alone is larger. Small, for that much
 /// lies ready for every watcher that does not read.
 const BATCH_BYTES_MAX: usize = 32 << 10;
@@ -118,18 +115,28 @@ impl History {
         self.lock().cut_off_at.map(|at| at.elapsed())
     }
 
-    /// Begins to watch a range from a version on, or from whatever is applied next here.
+    /// Begins to watch a range from a version on, or from whatever is applied next here; `named` is the cluster by which the
+    /// version is counted, where whoever asks has said so.
     ///
-    /// **Errors:** [`Refusal::VersionTooOld`] where the version is no longer kept, [`Refusal::Overloaded`] where too many
-    /// watch, [`Refusal::NotPrimary`] where the server is out of touch with its cluster.
-    pub(crate) fn watch(self: &Arc<Self>, range: KeyRange, from: Option<Version>) -> Result<Watcher, Refusal> {
+    /// **Errors:** [`Refusal::OtherCluster`] where it is counted otherwise here, [`Refusal::VersionTooOld`] where it is no
+    /// longer kept, [`Refusal::Overloaded`] where too many watch, [`Refusal::NotPrimary`] where the server is out of touch
+    /// with its cluster.
+    pub(crate) fn watch(
+        self: &Arc<Self>,
+        range: KeyRange,
+        from: Option<Version>,
+        named: Option<ClusterId>,
+    ) -> Result<Watcher, Refusal> {
         let range = Arc::new(range);
         let mut inner = self.lock();
         let in_touch = !inner.is_closed && inner.cut_off_at.is_none();
         let Some(cluster) = inner.cluster.filter(|_| in_touch) else {
             return Err(Refusal::NotPrimary { primary: None });
         };
-        if inner.audience.len() >= WATCHERS_MAX {
+        if named.is_some_and(|named| named != cluster) {
+            return Err(Refusal::OtherCluster);
+        }
+        if !inner.audience.has_room(&range) {
             return Err(Refusal::Overloaded);
         }
         let cursor = from.map_or(inner.ring.newest(), |from| Version(from.0.saturating_sub(1)));

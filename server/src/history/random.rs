@@ -153,7 +153,7 @@ impl Play {
         };
         let seen = from.map_or(newest, |from| from.saturating_sub(1));
         let oldest = self.history.lock().ring.oldest();
-        match self.history.watch(range, from.map(Version)) {
+        match self.history.watch(range, from.map(Version), None) {
             Ok(watcher) => {
                 assert!(seen + 1 >= oldest.0);
                 self.seen.waited_for_future += u64::from(seen > newest);

@@ -48,6 +48,11 @@ fn shape(range: &KeyRange) -> Shape {
     }
 }
 
+/// Whether this range is tested for every key.
+pub(super) fn is_tested(range: &KeyRange) -> bool {
+    matches!(shape(range), Shape::Other)
+}
+
 impl Ranges {
     pub(super) fn insert(&mut self, id: u64, range: &Arc<KeyRange>) {
         let start = range.start.clone();
