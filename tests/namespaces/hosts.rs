@@ -1,6 +1,7 @@
 //! Hosts made of network namespaces, each with one server; a router namespace between them drops what it is told to.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -51,16 +52,37 @@ pub struct Hosts {
     count: usize,
     servers: Vec<Child>,
     cuts: Vec<(usize, usize)>,
+    /// A host whose data directory is a file system of its own.
+    small_disk: Option<usize>,
     folder: tempfile::TempDir,
 }
 
 impl Hosts {
     /// Makes the hosts, the router, and starts a server on each.
     pub fn start(count: usize) -> Self {
+        Self::start_with(count, None)
+    }
+
+    /// The same, where the data directory of one host has room for so many MiB.
+    pub fn start_with_small_disk(count: usize, host: usize, mib: u32) -> Self {
+        Self::start_with(count, Some((host, mib)))
+    }
+
+    fn start_with(count: usize, small_disk: Option<(usize, u32)>) -> Self {
         static WORLDS: AtomicU32 = AtomicU32::new(0);
         let name = format!("hl-{}-{}", std::process::id(), WORLDS.fetch_add(1, Ordering::Relaxed));
         let folder = tempfile::Builder::new().prefix("heirloom-netns-").tempdir().expect("a temporary folder");
-        let mut hosts = Self { name, count, servers: Vec::new(), cuts: Vec::new(), folder };
+        let mut hosts = Self { name, count, servers: Vec::new(), cuts: Vec::new(), small_disk: None, folder };
+        if let Some((host, mib)) = small_disk {
+            let data = hosts.data_path(host);
+            std::fs::create_dir(&data).expect("made");
+            let mounted = Command::new("mount")
+                .args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "heirloom-test"])
+                .arg(&data)
+                .status();
+            assert!(mounted.expect("`mount` runs").success());
+            hosts.small_disk = Some(host);
+        }
         let router = hosts.router();
         ip(&["netns", "add", &router]);
         for host in 0..count {
@@ -90,6 +112,10 @@ impl Hosts {
         format!("{}-{host}", self.name)
     }
 
+    pub fn data_path(&self, host: usize) -> PathBuf {
+        self.folder.path().join(format!("data-{host}"))
+    }
+
     fn log_path(&self, host: usize) -> PathBuf {
         self.folder.path().join(format!("log-{host}"))
     }
@@ -107,7 +133,7 @@ impl Hosts {
         let child = self
             .on(host)
             .args(["serve", "--insecure", "--id", &host.to_string(), "--cluster", &list.join(","), "--data-dir"])
-            .arg(self.folder.path().join(format!("data-{host}")))
+            .arg(self.data_path(host))
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -136,6 +162,25 @@ impl Hosts {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+
+    /// Adds a value of so many bytes, too large for a command line.
+    pub fn add_large(&self, host: usize, servers: &[usize], key: &str, bytes: usize) -> i32 {
+        let mut command = self.on(host);
+        command.args(["add", key, "-", "--servers", &list_of(servers)]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut child = command.spawn().expect("it runs");
+        let mut stdin = child.stdin.take().expect("piped");
+        stdin.write_all(&vec![b'v'; bytes]).expect("it reads");
+        drop(stdin);
+        child.wait().expect("it ends").code().expect("it was not killed")
+    }
+
+    /// Waits until a host's server says that it waits for this.
+    pub fn wait_until_it_waits_for(&self, host: usize, what: &str) {
+        self.wait_until(what, |all| {
+            let waits_for = all[host].as_ref().and_then(|status| status["waits_for"].as_str());
+            waits_for.is_some_and(|waits_for| waits_for.contains(what))
+        });
     }
 
     /// A client on a host that writes one key after another until it is stopped.
@@ -224,6 +269,9 @@ impl Drop for Hosts {
         for child in &mut self.servers {
             let _ = child.kill();
             let _ = child.wait();
+        }
+        if let Some(host) = self.small_disk {
+            let _ = Command::new("umount").arg(self.data_path(host)).output();
         }
         for host in 0..self.count {
             let _ = Command::new("ip").args(["netns", "del", &self.namespace(host)]).output();

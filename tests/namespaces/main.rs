@@ -1,5 +1,5 @@
 //! Partitions between real hosts: three servers in three network namespaces, behind a router that drops what one host
-//! sends another, in one direction or both.
+//! sends another, in one direction or both; and a file system of its own that is full.
 //!
 //! Needs root and `ip`; where namespaces can't be made each test is reported as ignored, by name and with the reason.
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "a test")]
@@ -17,11 +17,12 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let tests: [(&str, fn()); 4] = [
+    let tests: [(&str, fn()); 5] = [
         ("a_primary_cut_off_both_ways_acknowledges_nothing_that_is_lost", both_ways),
         ("a_primary_that_can_send_but_not_hear_acknowledges_nothing_that_is_lost", cannot_hear),
         ("a_primary_that_can_hear_but_not_send_acknowledges_nothing_that_is_lost", cannot_send),
         ("a_backup_cut_off_is_put_out_and_comes_back", backup_cut_off),
+        ("a_server_whose_disk_is_full_steps_out_and_comes_back_once_there_is_room", full_disk),
     ];
     let obstacle = hosts::obstacle();
     let trials = tests.into_iter().map(|(name, test)| {
@@ -114,5 +115,26 @@ fn backup_cut_off() {
     hosts.heal();
     hosts.wait_for_members(&[0, 1, 2]);
     assert_eq!(hosts.client(2, &[2], &["read", "k"]).stdout, "v\n");
+    hosts.wait_until_equal();
+}
+
+/// A log segment takes 64 MiB of the 200, another file nearly all of the rest: the next segment does not fit.
+fn full_disk() {
+    const MIB: usize = 1 << 20;
+    let hosts = Hosts::start_with_small_disk(3, 2, 200);
+    hosts.wait_for_primary(0, &[0, 1, 2]);
+    assert_eq!(hosts.add_large(0, &[0, 1, 2], "large-0", MIB - 1), 0);
+    let ballast = hosts.data_path(2).join("ballast");
+    std::fs::write(&ballast, vec![1; 120 * MIB]).expect("there is room for it");
+    for number in 1..70 {
+        assert_eq!(hosts.add_large(0, &[0, 1, 2], &format!("large-{}", number % 4), MIB - 1), 0, "add {number}");
+    }
+    hosts.wait_until_it_waits_for(2, "MiB of room in");
+    hosts.wait_for_members(&[0, 1]);
+    assert_eq!(hosts.client(0, &[0, 1, 2], &["delete", "large-3"]).code, 0);
+    assert_eq!(hosts.client(1, &[1], &["read", "large-3"]).code, 1, "it is deleted");
+    assert_eq!(hosts.client(2, &[2, 1, 0], &["read", "large-1", "--output", "json"]).code, 0, "another one answers");
+    std::fs::remove_file(ballast).expect("removed");
+    hosts.wait_for_members(&[0, 1, 2]);
     hosts.wait_until_equal();
 }

@@ -13,7 +13,7 @@ mod restart;
 use std::sync::Arc;
 use std::time::Instant;
 
-use heirloom_proto::{Address, Refusal};
+use heirloom_proto::{Address, Cause, Refusal};
 use tokio::sync::{mpsc, watch};
 
 use crate::failure::Failure;
@@ -21,7 +21,7 @@ use crate::history::{Feeder, History};
 use crate::links::{Life, Warned};
 use crate::probe::Prober;
 use crate::settings::Settings;
-use crate::storage::{DataDir, StorageError};
+use crate::storage::{DataDir, StorageError, says_full};
 
 use callers::Callers;
 
@@ -71,7 +71,7 @@ enum Ended {
     /// A person asked for it.
     Stopped,
     /// The node did.
-    Halted(heirloom_proto::Cause),
+    Halted(Cause),
 }
 
 impl Driver {
@@ -111,6 +111,12 @@ impl Driver {
             let Some((durable, store)) = self.load(next).await? else { return Ok(()) };
             match self.live(durable, store).await? {
                 Ended::Stopped => return Ok(()),
+                Ended::Halted(Cause::Disk { what }) if says_full(&what) => {
+                    if !self.wait_for_room(&what).await? {
+                        return Ok(());
+                    }
+                    next = restart::Restart::Reload;
+                }
                 Ended::Halted(cause) => next = self.after(cause)?,
             }
         }

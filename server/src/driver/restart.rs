@@ -1,10 +1,16 @@
 //! Between two lives: what becomes of the data directory, and when the process ends instead.
 
+use std::time::Duration;
+
+use heirloom_proto::status::RoleName;
 use heirloom_proto::{Cause, Durable};
 
 use super::Driver;
 use crate::failure::Failure;
 use crate::storage::{DataDir, StorageError, Store};
+
+/// How often a server whose disk is full looks for room.
+const ROOM_PAUSE: Duration = Duration::from_millis(500);
 
 /// What is done with the data directory before the next life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +42,41 @@ impl Driver {
             Cause::Disk { what } => Err(Failure::of_disk(what)),
             Cause::Misconfigured { what } => Err(Failure::Usage(what)),
         }
+    }
+
+    /// Waits until the disk has room again, and says so meanwhile; false where the driver was told to stop.
+    ///
+    /// A full disk is nobody's fault and soon mended, so it costs a server its place and not its process. What was written
+    /// before is read again afterwards, as after any failure.
+    pub(super) async fn wait_for_room(&mut self, what: &str) -> Result<bool, Failure> {
+        let mut data_dir = self.data_dir.take().expect("it is here whenever no life is on");
+        let wanted = format!("{} MiB of room in {}", data_dir.room_bytes() >> 20, data_dir.path().display());
+        tracing::error!("the disk is full ({what}): this server steps out, and comes back once there are {wanted}");
+        if let Some(report) = &mut self.last_report {
+            report.status.role = RoleName::Recovering;
+            report.status.waits_for = Some(wanted);
+        }
+        let has_room = loop {
+            let (back, has_room) = self
+                .meanwhile(move || {
+                    std::thread::sleep(ROOM_PAUSE);
+                    let has_room = data_dir.has_room();
+                    (data_dir, has_room)
+                })
+                .await?;
+            data_dir = back;
+            if has_room? {
+                break true;
+            }
+            if *self.stop.borrow() {
+                break false;
+            }
+        };
+        self.data_dir = Some(data_dir);
+        if has_room {
+            tracing::info!("the disk has room again");
+        }
+        Ok(has_room && !*self.stop.borrow())
     }
 
     /// Reads the data directory; `None` where the driver was told to stop meanwhile.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use heirloom_proto::{ClusterId, Constants, Durable, Identity, Register, ServerId, StoreId};
 
-use super::error::{Damage, StorageError};
+use super::error::{Damage, StorageError, is_full};
 use super::files::{Files, LockGuard};
 use super::folder::{
     FORMING, NEXT, SET_ASIDE, SET_ASIDE_MAX, STORE, create_all, list, lock, refuse_foreign, rename_durably, set_aside,
@@ -24,6 +24,9 @@ use super::log::{Log, Opened, SEGMENT_BYTES};
 use super::progress::Progress;
 use super::slots::{Kind, Slot, Slots};
 use crate::mutants::Planted;
+
+/// What a store takes beside its log, many times over. **Units:** bytes.
+const SPARE_BYTES: u64 = 1 << 20;
 
 /// The data directory of a server, locked against every other process as long as this value or a [`Store`] of it lives.
 pub struct DataDir {
@@ -179,6 +182,26 @@ impl DataDir {
     /// Who it belongs to; `None` where the identity is damaged.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
+    }
+
+    /// Whether there is room for one more segment of the log and some more. It is tried, for a quota shows in no other way.
+    ///
+    /// **Errors:** where the machine fails otherwise.
+    pub fn has_room(&self) -> Result<bool, StorageError> {
+        // Under a name that is removed at the next start.
+        let path = self.path.join(FORMING);
+        let tried = self.files.create(&path).and_then(|file| file.allocate(self.room_bytes()));
+        let removed = self.files.remove(&path).map_err(|error| StorageError::io("remove", &path, error));
+        match tried {
+            Ok(()) => removed.map(|()| true),
+            Err(error) if is_full(&error) => Ok(false),
+            Err(error) => Err(StorageError::io("reserve room in", &path, error)),
+        }
+    }
+
+    /// How much [`DataDir::has_room`] looks for. **Units:** bytes.
+    pub fn room_bytes(&self) -> u64 {
+        self.segment_bytes + SPARE_BYTES
     }
 
     fn store_path(&self) -> PathBuf {

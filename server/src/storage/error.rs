@@ -164,6 +164,17 @@ impl fmt::Display for StorageError {
     }
 }
 
+/// Whether there is no room left, on the device or for this user.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether that is what a sentence about a disk says: what comes from its threads has passed through the node as one.
+pub(crate) fn says_full(what: &str) -> bool {
+    let said = |error: rustix::io::Errno| what.ends_with(&io::Error::from(error).to_string());
+    said(rustix::io::Errno::NOSPC) || said(rustix::io::Errno::DQUOT)
+}
+
 impl std::error::Error for StorageError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {

@@ -42,6 +42,7 @@ mod tests;
 
 pub use data_dir::{DataDir, Store};
 pub use disk::{Disk, QueueFull};
+pub(crate) use error::says_full;
 pub use error::{Damage, StorageError};
 pub use files::{Files, Listed, LockGuard, OpenFile};
 pub use os_files::OsFiles;

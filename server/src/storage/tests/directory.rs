@@ -9,7 +9,7 @@ use std::sync::Arc;
 use heirloom_proto::{LogIndex, Register, ServerId};
 
 use super::super::slots::{Kind, Slot};
-use super::super::{DataDir, PowerFailureFiles, StorageError};
+use super::super::{DataDir, Files as _, PowerFailureFiles, StorageError, says_full};
 use super::{CLUSTER, ME, constants, in_cluster, load, open, os, register, write};
 
 fn refusal(path: &Path, server: ServerId) -> StorageError {
@@ -135,6 +135,32 @@ fn a_full_disk_is_an_error_of_the_machine_and_can_be_tried_again() {
         let mut dir = DataDir::open(Arc::new(files), Path::new("/data"), ME).expect("now there is room");
         assert_eq!(dir.load().expect("whole").0.register, None);
     }
+}
+
+#[test]
+fn whether_there_is_room_is_tried_and_leaves_nothing_behind() {
+    let files = PowerFailureFiles::new();
+    let dir = DataDir::open(Arc::new(files.clone()), Path::new("/data"), ME).expect("formatted");
+    let before = files.list(Path::new("/data")).expect("there");
+    for operation in 0..2 {
+        files.fail_after(operation, ErrorKind::StorageFull);
+        assert!(!dir.has_room().expect("it is full, and well"), "operation {operation}");
+        assert_eq!(files.list(Path::new("/data")).expect("there"), before);
+    }
+    files.fail_after(1, ErrorKind::Other);
+    assert!(dir.has_room().is_err(), "not every failure is a full disk");
+    assert!(dir.has_room().expect("well"));
+    assert_eq!(files.list(Path::new("/data")).expect("there"), before);
+}
+
+#[test]
+fn a_full_disk_is_told_by_the_sentence_that_a_failed_write_leaves() {
+    let failed = |number: i32| {
+        let source = std::io::Error::from_raw_os_error(number);
+        StorageError::Io { what: "reserve", path: "/data/log-2".into(), source }.to_string()
+    };
+    assert!(says_full(&failed(28)) && says_full(&failed(122)));
+    assert!(!says_full(&failed(5)));
 }
 
 #[test]
