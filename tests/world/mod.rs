@@ -150,6 +150,14 @@ impl Cluster {
         wait_with_limit(&mut child)
     }
 
+    /// The exit code of a server that has ended by itself; `None` while it runs.
+    pub fn ended(&mut self, id: usize) -> Option<i32> {
+        let child = self.servers[id].process.as_mut().expect("it was started");
+        let status = child.try_wait().expect("it is ours")?;
+        self.servers[id].process = None;
+        Some(status.code().unwrap_or(-1))
+    }
+
     pub fn runs(&self, id: usize) -> bool {
         self.servers[id].process.is_some()
     }
