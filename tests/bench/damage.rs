@@ -122,7 +122,8 @@ impl fmt::Display for Outcome {
         match self {
             Self::Member { took, said: None } => write!(f, "{} | member again, nothing to mend", millis(*took)),
             Self::Member { took, said: Some(said) } => {
-                write!(f, "{} | member again with a new copy: {said}", millis(*took))
+                let how = if said.contains("made anew from") { "mended" } else { "with a new copy" };
+                write!(f, "{} | member again, {how}: {said}", millis(*took))
             }
             Self::Refused { code, said } => write!(f, "– | refused, exit code {code}: {said}"),
         }
@@ -293,7 +294,8 @@ impl Bench {
             self.cluster.start_server(VICTIM);
             self.cluster.wait_for_members(&[0, 1, 2]).await;
             // Whatever it was, it is not to be guessed: the directory as it was before is put back.
-            Outcome::Refused { code, said: said.lines().last().map(plain).unwrap_or_default() }
+            let said = said.lines().last().map(|line| line.replace(&folder, "DIR")).unwrap_or_default();
+            Outcome::Refused { code, said }
         } else {
             let damage = said.lines().find(|line| line.contains("damaged at byte")).map(plain);
             let damage = damage.map(|line| {

@@ -90,6 +90,9 @@ impl Driver {
             .await?;
         self.data_dir = Some(data_dir);
         let loaded = loaded?;
+        for damage in loaded.1.mended() {
+            tracing::warn!("{damage}");
+        }
         if loaded.1.torn_bytes() > 0 {
             tracing::info!(
                 bytes = loaded.1.torn_bytes(),

@@ -37,6 +37,8 @@ pub struct DataDir {
     identity: Option<Identity>,
     /// What was found to be damaged before anything was loaded.
     damage: Option<Damage>,
+    /// What was damaged and mended before anything was loaded.
+    mended: Vec<Damage>,
     planted: Planted,
     lock: Arc<LockGuard>,
 }
@@ -45,6 +47,7 @@ pub struct DataDir {
 pub struct Store {
     pub(super) log: LogStore,
     pub(super) votes: VoteStore,
+    mended: Vec<Damage>,
 }
 
 /// What the thread of the log writes to.
@@ -83,6 +86,11 @@ impl Store {
     /// **Units:** bytes.
     pub fn torn_bytes(&self) -> u64 {
         self.log.torn_bytes
+    }
+
+    /// What was damaged when it was loaded, and mended from the second copy that is kept of it.
+    pub fn mended(&self) -> &[Damage] {
+        &self.mended
     }
 }
 
@@ -145,15 +153,15 @@ impl DataDir {
         let names = list(&*files, path)?;
         let newest = if names.iter().any(|name| name == NEXT) { NEXT } else { STORE };
         let identity = read_identity(&*files, &path.join(newest));
-        if let (Ok(identity), Some(asked)) = (&identity, server)
+        if let (Ok((identity, _)), Some(asked)) = (&identity, server)
             && identity.server != asked
         {
             return Err(StorageError::OtherServer { dir: path.to_owned(), found: identity.server, asked });
         }
-        let server = identity.as_ref().map_or(server, |identity| Some(identity.server));
-        let (server, identity, damage) = match (server, identity) {
-            (Some(server), Ok(identity)) => (server, Some(identity), None),
-            (Some(server), Err(StorageError::Damaged(damage))) => (server, None, Some(damage)),
+        let server = identity.as_ref().map_or(server, |(identity, _)| Some(identity.server));
+        let (server, (identity, mended), damage) = match (server, identity) {
+            (Some(server), Ok((identity, mended))) => (server, (Some(identity), mended), None),
+            (Some(server), Err(StorageError::Damaged(damage))) => (server, (None, None), Some(damage)),
             (_, Err(error)) => return Err(error),
             (None, Ok(_)) => unreachable!("an identity names its server"),
         };
@@ -164,6 +172,7 @@ impl DataDir {
             segment_bytes: SEGMENT_BYTES,
             identity,
             damage,
+            mended: mended.into_iter().collect(),
             planted: Planted::NONE,
             lock: Arc::new(lock),
         };
@@ -258,7 +267,9 @@ impl DataDir {
             _in_use: in_use(),
         };
         let log = LogStore { path, log, progress, reached, torn_bytes, planted: self.planted, _in_use: in_use() };
-        Ok((durable, Store { log, votes }))
+        let mut mended = std::mem::take(&mut self.mended);
+        mended.extend([&votes.identity, &votes.register].into_iter().filter_map(Slots::mended).cloned());
+        Ok((durable, Store { log, votes, mended }))
     }
 
     fn check_unused(&self) {
@@ -314,7 +325,7 @@ impl DataDir {
         if has(NEXT) {
             if has(STORE) {
                 let owner = read_identity(&*self.files, &self.store_path());
-                let owner = owner.map_or_else(|_| "unknown".to_owned(), |identity| identity.store.to_string());
+                let owner = owner.map_or_else(|_| "unknown".to_owned(), |(identity, _)| identity.store.to_string());
                 let number = 1 + set_aside(&names).last().map_or(0, |(number, _)| *number);
                 self.rename(STORE, &format!("{SET_ASIDE}{owner}-{number}"))?;
             }
@@ -417,9 +428,12 @@ fn form(files: &dyn Files, dir: &Path, identity: &Identity, register: Option<&Re
     rename_durably(files, dir, FORMING, NEXT)
 }
 
-fn read_identity(files: &dyn Files, store: &Path) -> Result<Identity, StorageError> {
-    let (_, bytes) = Slots::open(files, store, Kind::Identity, None)?;
-    decode_identity(bytes).map_err(|error| StorageError::damaged(&store.join("identity.a"), 0, error.to_string()))
+/// With what was damaged of it, and is mended.
+fn read_identity(files: &dyn Files, store: &Path) -> Result<(Identity, Option<Damage>), StorageError> {
+    let (slots, bytes) = Slots::open(files, store, Kind::Identity, None)?;
+    let identity = decode_identity(bytes)
+        .map_err(|error| StorageError::damaged(&store.join("identity.a"), 0, error.to_string()))?;
+    Ok((identity, slots.mended().cloned()))
 }
 
 fn draw_store(path: &Path) -> Result<StoreId, StorageError> {

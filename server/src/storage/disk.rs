@@ -99,7 +99,7 @@ impl Disk {
     /// order of the tickets for records of the log; it may wait, but not for one of these threads. Where the system gives
     /// no thread, [`Event::DiskFailed`] is reported at once, on the caller's.
     pub fn start(store: Store, report: impl Fn(Event) + Send + Sync + 'static) -> Self {
-        let Store { log, votes } = store;
+        let Store { log, votes, .. } = store;
         let reporter = Arc::new(Reporter { report: Box::new(report), failed: AtomicBool::new(false) });
         let mut disk = Self {
             log_jobs: Arc::new(Queue::new(JOBS_MAX)),

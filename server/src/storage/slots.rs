@@ -11,7 +11,7 @@ use heirloom_proto::StoreId;
 use heirloom_proto::codec::{Malformed, Reader, Writer};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::error::StorageError;
+use super::error::{Damage, StorageError};
 use super::files::{Files, OpenFile};
 
 /// The newest format that this build reads, and the one that it writes.
@@ -139,6 +139,8 @@ pub(super) struct Slots {
     sequence: u64,
     paths: [PathBuf; 2],
     files: [Box<dyn OpenFile>; 2],
+    /// What was wrong with one of the files, before it was made anew from the other.
+    mended: Option<Damage>,
 }
 
 fn paths(dir: &Path, kind: Kind) -> [PathBuf; 2] {
@@ -191,7 +193,8 @@ impl Slots {
                     b
                 }
             }
-            (Ok(one), Err(_)) | (Err(_), Ok(one)) => one,
+            (Ok(one), Err(what)) => slots.mend(one, 1, what),
+            (Err(what), Ok(one)) => slots.mend(one, 0, what),
             (Err(a), Err(b)) => {
                 let what = format!("neither copy of the {} is whole: one holds {a}, the other {b}", kind.name());
                 return Err(StorageError::damaged(&slots.paths[0], 0, what));
@@ -206,6 +209,19 @@ impl Slots {
         }
         files.sync_dir(dir).map_err(|error| StorageError::io("sync", dir, error))?;
         Ok((slots, newest.payload))
+    }
+
+    /// Notes that one file holds this instead of a record, and will be made anew from the other.
+    fn mend(&mut self, whole: Slot, broken: usize, what: &str) -> Slot {
+        let other = self.paths[1 - broken].display();
+        let what = format!("it holds {what}, by a write that was cut short or by rot, and was made anew from {other}");
+        self.mended = Some(Damage { file: self.paths[broken].clone(), offset: 0, what });
+        whole
+    }
+
+    /// What was wrong with one of the files when they were opened, and was mended from the other.
+    pub(super) fn mended(&self) -> Option<&Damage> {
+        self.mended.as_ref()
     }
 
     /// Opens a record that may be lost; `None` where no file holds a whole one.
@@ -250,7 +266,7 @@ impl Slots {
         };
         let opened = [open(&paths[0])?, open(&paths[1])?];
         let found = [read(&*opened[0], &paths[0])?, read(&*opened[1], &paths[1])?];
-        Ok((Self { kind, store: store.unwrap_or(StoreId(0)), sequence: 0, paths, files: opened }, found))
+        Ok((Self { kind, store: store.unwrap_or(StoreId(0)), sequence: 0, paths, files: opened, mended: None }, found))
     }
 
     /// Whose record it is.

@@ -214,6 +214,27 @@ fn one_copy_of_register_or_identity_that_rots_is_mended_from_the_other() {
 }
 
 #[test]
+fn a_damaged_copy_is_made_anew_from_the_other_and_named() {
+    for name in ["identity.a", "identity.b", "register.a", "register.b"] {
+        let temp = tempfile::tempdir().expect("a folder");
+        let (before, store) = load(temp.path());
+        assert_eq!(store.mended(), []);
+        drop(store);
+        let path = temp.path().join("store").join(name);
+        let whole = fs::read(&path).expect("there");
+        let mut broken = whole.clone();
+        broken[20] ^= 1;
+        fs::write(&path, &broken).expect("written");
+        let (after, store) = load(temp.path());
+        let mended: Vec<String> = store.mended().iter().map(ToString::to_string).collect();
+        assert!(mended.len() == 1 && mended[0].contains(&format!("{name} is damaged at byte 0")), "{mended:?}");
+        assert_eq!((fs::read(&path).expect("there"), after.register), (whole, before.register), "{name}");
+        drop(store);
+        assert_eq!(load(temp.path()).1.mended(), [], "once");
+    }
+}
+
+#[test]
 fn a_register_without_a_whole_copy_is_damage_and_not_blank() {
     for never_stored in [true, false] {
         for removed in [true, false] {
