@@ -120,7 +120,7 @@ enum Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Member { took, said: None } => write!(f, "{} | member again, nothing to mend", millis(*took)),
+            Self::Member { took, said: None } => write!(f, "{} | member again; no file is named", millis(*took)),
             Self::Member { took, said: Some(said) } => {
                 let how = if said.contains("made anew from") { "mended" } else { "with a new copy" };
                 write!(f, "{} | member again, {how}: {said}", millis(*took))
