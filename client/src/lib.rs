@@ -46,6 +46,7 @@ mod driver;
 mod error;
 mod scan;
 mod transport;
+mod verify;
 mod watch;
 
 pub use answer::{Appended, Changed, Conditional, Entry, Looked, NotMet, ReadOptions};

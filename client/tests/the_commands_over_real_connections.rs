@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use fake::{Script, Shared, cluster};
-use heirloom_proto::Refusal;
+use fake::{Fake, Script, Shared, cluster};
+use heirloom_proto::{Refusal, Version};
 
 #[derive(Parser)]
 struct Line {
@@ -23,18 +23,26 @@ const LATE_MAX: Duration = Duration::from_millis(400);
 
 /// Runs a command against these servers to its end, and sees that it ends in time.
 fn run(servers: &str, line: &[&str], timeout_ms: u64) -> ExitCode {
+    let began = Instant::now();
+    let code = run_to_its_end(servers, line, timeout_ms);
+    let took = began.elapsed();
+    assert!(took < Duration::from_millis(timeout_ms) + LATE_MAX, "{line:?} took {took:?} of {timeout_ms} ms");
+    code
+}
+
+/// The same for a command whose time-out is for each of its parts.
+fn run_to_its_end(servers: &str, line: &[&str], timeout_ms: u64) -> ExitCode {
     let timeout = format!("{timeout_ms}ms");
     let words = [&["heirloom"], line, &["--servers", servers, "--timeout", &timeout]].concat();
     let command = Line::try_parse_from(words).expect("a good line").command;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let began = Instant::now();
     let limit = Duration::from_secs(30);
-    let run = async { tokio::time::timeout(limit, command.run()).await.expect("it hangs") };
-    let code = runtime.block_on(run);
-    let took = began.elapsed();
-    assert!(took < Duration::from_millis(timeout_ms) + LATE_MAX, "{line:?} took {took:?}, its time-out is {timeout}");
-    code
+    runtime.block_on(async { tokio::time::timeout(limit, command.run()).await.expect("it hangs") })
 }
+
+/// Commands of which each needs an answer.
+const ALL: [&[&str]; 6] =
+    [&["add", "k", "v"], &["read", "k"], &["promote", "1"], &["fence", "1", "--it-is-off"], &["status"], &["verify"]];
 
 fn addresses(shared: &Shared) -> String {
     shared.lock().addresses.join(",")
@@ -70,8 +78,7 @@ fn nothing_outlasts_its_time_where_servers_are_silent() {
         shared.lock().status_silences.insert(server, u32::MAX);
     }
     let servers = addresses(&shared);
-    for line in [&["add", "k", "v"][..], &["read", "k"], &["promote", "1"], &["fence", "1", "--it-is-off"], &["status"]]
-    {
+    for line in ALL {
         assert_eq!(run(&servers, line, 600), ExitCode::from(3), "{line:?}");
     }
 }
@@ -80,8 +87,115 @@ fn nothing_outlasts_its_time_where_servers_are_silent() {
 fn nothing_outlasts_its_time_where_something_else_listens() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let servers = silent.local_addr().expect("bound").to_string();
-    for line in [&["add", "k", "v"][..], &["read", "k"], &["promote", "1"], &["fence", "1", "--it-is-off"], &["status"]]
-    {
+    for line in ALL {
         assert_eq!(run(&servers, line, 600), ExitCode::from(3), "{line:?}");
     }
+}
+
+/// Three servers with these keys.
+fn filled(keys: &[&'static str]) -> (Shared, Vec<Fake>) {
+    let (shared, servers) = cluster(3);
+    {
+        let mut world = shared.lock();
+        world.entries = (1..).zip(keys).map(|(version, key)| ((*key).into(), ("value".into(), version))).collect();
+        world.version = world.entries.len() as u64;
+    }
+    (shared, servers)
+}
+
+const KEYS: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
+
+fn pages_asked(shared: &Shared, server: u8) -> usize {
+    shared.lock().requests.iter().filter(|(asked, words)| *asked == server && words == "UnaryScan").count()
+}
+
+#[test]
+fn verify_compares_digests_and_keys_where_they_are_wanted() {
+    let (shared, _servers) = filled(&KEYS);
+    // Some are enough, the others are learnt.
+    let first = shared.lock().addresses[0].clone();
+    assert_eq!(run(&first, &["verify"], 5_000), ExitCode::SUCCESS);
+    assert_eq!([0, 1, 2].map(|server| pages_asked(&shared, server)), [0; 3]);
+    assert_eq!(run(&first, &["verify", "--keys"], 5_000), ExitCode::SUCCESS);
+    let pages = KEYS.len().div_ceil(fake::PAGE_COUNT);
+    assert_eq!([0, 1, 2].map(|server| pages_asked(&shared, server)), [pages; 3]);
+    assert_eq!(run(&first, &["verify", "--keys", "--output", "json"], 5_000), ExitCode::SUCCESS);
+}
+
+#[test]
+fn verify_finds_any_key_that_differs_at_any_server() {
+    for server in 0..3 {
+        for key in ["a", "d", "g", "0", "z"] {
+            let (shared, _servers) = filled(&KEYS);
+            let others: [Option<(bytes::Bytes, u64)>; 3] =
+                [None, Some(("other".into(), 1)), Some(("value".into(), 77))];
+            for other in others {
+                let differs = shared.lock().entries.contains_key(key.as_bytes()) || other.is_some();
+                shared.lock().differing.insert(server, [(key.into(), other.clone())].into());
+                let servers = addresses(&shared);
+                assert_eq!(run(&servers, &["verify"], 5_000), ExitCode::SUCCESS, "the digests are equal");
+                let wanted = ExitCode::from(if differs { 4 } else { 0 });
+                let found = run(&servers, &["verify", "--keys", "--all"], 5_000);
+                assert_eq!(found, wanted, "{key} of server {server}: {other:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn verify_looks_at_keys_where_digests_differ() {
+    let (shared, _servers) = filled(&KEYS);
+    shared.lock().digests.insert(1, "f".repeat(32));
+    assert_eq!(run(&addresses(&shared), &["verify"], 5_000), ExitCode::from(4), "though all keys are equal");
+    assert_ne!([0, 1, 2].map(|server| pages_asked(&shared, server)).iter().min(), Some(&0));
+}
+
+#[test]
+fn verify_misses_a_dead_server_and_compares_the_others() {
+    let (shared, mut servers) = filled(&KEYS);
+    drop(servers.pop());
+    assert_eq!(run(&addresses(&shared), &["verify", "--keys"], 5_000), ExitCode::from(3));
+    assert_ne!([0, 1].map(|server| pages_asked(&shared, server)).iter().min(), Some(&0));
+    shared.lock().differing.insert(1, [("d".into(), None)].into());
+    assert_eq!(run(&addresses(&shared), &["verify", "--keys"], 5_000), ExitCode::from(4));
+    drop(servers.pop());
+    assert_eq!(run(&addresses(&shared), &["verify", "--keys"], 5_000), ExitCode::from(3), "one alone equals nobody");
+}
+
+#[test]
+fn verify_misses_a_server_that_does_not_come_to_the_version() {
+    let (shared, _servers) = filled(&KEYS);
+    shared.lock().behind.insert(2, 3);
+    assert_eq!(run_to_its_end(&addresses(&shared), &["verify"], 2_000), ExitCode::from(3));
+    let pages = KEYS.len().div_ceil(fake::PAGE_COUNT);
+    assert_eq!([0, 1].map(|server| pages_asked(&shared, server)), [pages; 2], "the others are compared to the end");
+    shared.lock().differing.insert(1, [("g".into(), None)].into());
+    assert_eq!(run_to_its_end(&addresses(&shared), &["verify"], 2_000), ExitCode::from(4));
+}
+
+#[test]
+fn verify_waits_for_a_server_that_comes_to_the_version_late() {
+    let (shared, _servers) = filled(&KEYS);
+    let not_yet = Script::Refuse(Refusal::NotPrimary { primary: Some(heirloom_proto::ServerId(0)) });
+    shared.script(2, vec![not_yet; 3]);
+    assert_eq!(run(&addresses(&shared), &["verify", "--keys"], 5_000), ExitCode::SUCCESS);
+    assert_eq!(pages_asked(&shared, 2), 3 + KEYS.len().div_ceil(fake::PAGE_COUNT));
+}
+
+#[test]
+fn verify_begins_anew_twice_where_the_version_is_no_longer_kept() {
+    let too_old = || Script::Refuse(Refusal::VersionTooOld { oldest: Version(5) });
+    for (refusals, wanted) in [(0, 0), (1, 0), (2, 0), (3, 3)] {
+        let (shared, _servers) = filled(&KEYS);
+        shared.script(1, vec![too_old(); refusals]);
+        let found = run(&addresses(&shared), &["verify", "--keys"], 5_000);
+        assert_eq!(found, ExitCode::from(wanted), "{refusals}");
+    }
+}
+
+#[test]
+fn verify_does_not_compare_what_was_set_back() {
+    let (shared, _servers) = filled(&KEYS);
+    shared.script(2, [Script::Refuse(Refusal::OtherCluster)]);
+    assert_eq!(run(&addresses(&shared), &["verify", "--keys"], 5_000), ExitCode::from(3));
 }

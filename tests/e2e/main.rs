@@ -15,4 +15,5 @@ mod reads;
 mod returning;
 mod scans;
 mod two_servers;
+mod verify;
 mod watch;

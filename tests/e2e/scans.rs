@@ -16,7 +16,7 @@ async fn started(servers: usize) -> Cluster {
 }
 
 /// Adds so many keys with values of 1 KiB, many at a time.
-async fn fill(cluster: &Cluster, keys: usize) {
+pub(crate) async fn fill(cluster: &Cluster, keys: usize) {
     let client = cluster.client().await;
     let value = Arc::new("v".repeat(1 << 10));
     let tasks: Vec<_> = (0..keys)

@@ -15,6 +15,7 @@ mod scan;
 mod status;
 mod table;
 mod text;
+mod verify;
 mod watch;
 
 use std::process::ExitCode;
@@ -42,6 +43,8 @@ pub enum Command {
     Watch(watch::Watch),
     /// Show all servers: who leads, how far each is, and whether they agree.
     Status(status::Status),
+    /// Compare the copies of all servers: by their digests, and key by key where those differ.
+    Verify(verify::Verify),
     /// Hand the part of the primary over to a server, with nothing lost.
     Promote(promote::Promote),
     /// Give your word, as proof of death, that a server is off.
@@ -61,6 +64,7 @@ impl Command {
             Self::Append(append) => Box::pin(append.run()).await,
             Self::Watch(watch) => Box::pin(watch.run()).await,
             Self::Status(status) => Box::pin(status.run()).await,
+            Self::Verify(verify) => Box::pin(verify.run()).await,
             Self::Promote(promote) => Box::pin(promote.run()).await,
             Self::Fence(fence) => Box::pin(fence.run()).await,
             Self::Demo(demo) => Box::pin(demo.run()).await,

@@ -59,7 +59,8 @@ pub(crate) async fn look(named: &[Address], timeout: Duration) -> Vec<Seen> {
     seen
 }
 
-async fn ask_all(servers: impl Iterator<Item = (Option<u32>, Address)>, timeout: Duration) -> Vec<Seen> {
+/// The status of these servers, asked all at once, in no order.
+pub(crate) async fn ask_all(servers: impl Iterator<Item = (Option<u32>, Address)>, timeout: Duration) -> Vec<Seen> {
     let mut tasks = JoinSet::new();
     for (id, address) in servers {
         tasks.spawn(async move {
@@ -80,6 +81,11 @@ async fn ask(address: &Address, timeout: Duration) -> Result<StatusResponse, Str
     tokio::time::timeout(timeout, asking)
         .await
         .unwrap_or_else(|_| Err(format!("there was no answer within {timeout:?}")))
+}
+
+/// Whether it is a witness, whatever its role is at the moment.
+pub(crate) fn is_witness(status: &StatusResponse) -> bool {
+    status.role == "witness" || status.servers.iter().any(|server| server.id == status.server && server.witness)
 }
 
 /// Lines that say what each of these servers waits for, where one does and can be reached in this time.

@@ -87,7 +87,8 @@ impl Options {
         (self.timeout - self.closing(), Instant::now() + self.timeout)
     }
 
-    fn closing(&self) -> Duration {
+    /// How much of the time is kept for what comes after.
+    pub(super) fn closing(&self) -> Duration {
         (self.timeout / 10).min(CLOSING_MAX)
     }
 

@@ -6,7 +6,7 @@ use heirloom_proto::wire::v1::StatusResponse;
 use serde::Serialize;
 
 use super::failure::Failure;
-use super::operator::{self, Seen};
+use super::operator::{self, Seen, is_witness};
 use super::options::{Format, Options};
 use super::{output, table};
 
@@ -145,11 +145,6 @@ impl Known {
             }),
         }
     }
-}
-
-/// Whether it is a witness, whatever its role is at the moment.
-fn is_witness(status: &StatusResponse) -> bool {
-    status.role == "witness" || status.servers.iter().any(|server| server.id == status.server && server.witness)
 }
 
 /// The newest commit index that a server with data tells.

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use heirloom_proto::request::append_key;
-use heirloom_proto::wire::client::{refused_to_wire, request_from_wire, response_to_wire};
+use heirloom_proto::wire::client::{Asked, refused_to_wire, request_from_wire, response_to_wire};
+use heirloom_proto::wire::epoch_to_wire;
+use heirloom_proto::wire::refusal::status_from_refusal;
 use heirloom_proto::wire::v1::cluster_server::{Cluster, ClusterServer};
 use heirloom_proto::wire::v1::dictionary_server::{Dictionary, DictionaryServer};
 use heirloom_proto::wire::v1::{self, SessionRequests, SessionResponse, SessionResponses};
 use heirloom_proto::{
-    At, Change, ClusterId, Epoch, LogIndex, Refusal, Request, Response, RunId, Scanned, Seen, ServerId, SessionId,
-    Version, WallTime,
+    At, Change, ClusterId, Epoch, LogIndex, Refusal, Request, Response, RunId, Scan, Scanned, Seen, ServerId,
+    SessionId, Version, WallTime,
 };
 use tokio::net::TcpListener;
 use tokio_stream::Stream;
@@ -56,6 +58,12 @@ pub(crate) struct World {
     pub(crate) scripts: BTreeMap<u8, VecDeque<Script>>,
     /// How many questions for its status a server still leaves unanswered.
     pub(crate) status_silences: BTreeMap<u8, u32>,
+    /// What a server says of keys, where it is not what the dictionary has: another value and version, or nothing.
+    pub(crate) differing: BTreeMap<u8, BTreeMap<Bytes, Option<(Bytes, u64)>>>,
+    /// The digest of a server that has another than the rest.
+    pub(crate) digests: BTreeMap<u8, String>,
+    /// How far a server is behind, for good.
+    pub(crate) behind: BTreeMap<u8, u64>,
 }
 
 /// How many keys a page has at most.
@@ -74,6 +82,47 @@ impl World {
 
     fn seen(&self, epoch: Epoch) -> Seen {
         Seen { version: Version(self.version), epoch, local: true, waited: false, age: None }
+    }
+
+    fn epoch(&self) -> Epoch {
+        Epoch { round: self.epoch, server: ServerId(self.primary), run: RunId(1) }
+    }
+
+    /// The keys as this server has them.
+    fn copy_of(&self, server: u8) -> BTreeMap<Bytes, (Bytes, u64)> {
+        let mut copy = self.entries.clone();
+        for (key, differs) in self.differing.get(&server).into_iter().flatten() {
+            match differs {
+                Some(entry) => drop(copy.insert(key.clone(), entry.clone())),
+                None => drop(copy.remove(key)),
+            }
+        }
+        copy
+    }
+
+    /// One page, as this server has it.
+    fn page(&self, server: u8, scan: &Scan) -> Result<Response, Refusal> {
+        if scan.cluster.is_some_and(|cluster| cluster != self.cluster()) {
+            return Err(Refusal::OtherCluster);
+        }
+        // So few keys a page that a few keys make several.
+        let count = usize::try_from(scan.limit).expect("64 bits");
+        let count = if count == 0 { PAGE_COUNT } else { count.min(PAGE_COUNT) };
+        let copy = self.copy_of(server);
+        let mut found = copy.iter().filter(|(key, _)| scan.range.contains(key));
+        let entry = |(key, (value, version)): (&Bytes, &(Bytes, u64))| Scanned {
+            key: key.clone(),
+            value: if scan.keys_only { Bytes::new() } else { value.clone() },
+            version: Version(*version),
+            changed_at: WallTime(1),
+        };
+        let entries = found.by_ref().take(count).map(entry).collect();
+        let next = found.next().map(|(key, _)| key.clone());
+        let seen = match scan.at {
+            At::Now(_) => self.seen(self.epoch()),
+            At::Version(version) => Seen { version, ..self.seen(self.epoch()) },
+        };
+        Ok(Response::Scanned { entries, next, seen, cluster: self.cluster() })
     }
 }
 
@@ -161,7 +210,7 @@ impl Service {
         if world.primary != self.id {
             return Err(Refusal::NotPrimary { primary: Some(ServerId(world.primary)) });
         }
-        let epoch = Epoch { round: world.epoch, server: ServerId(self.id), run: RunId(1) };
+        let epoch = world.epoch();
         match request {
             Request::OpenSession => {
                 world.opened += 1;
@@ -180,28 +229,7 @@ impl Service {
                 }
                 None => Response::NotFound { seen: world.seen(epoch) },
             }),
-            Request::Scan(scan) => {
-                if scan.cluster.is_some_and(|cluster| cluster != world.cluster()) {
-                    return Err(Refusal::OtherCluster);
-                }
-                // So few keys a page that a few keys make several.
-                let count = usize::try_from(scan.limit).expect("64 bits");
-                let count = if count == 0 { PAGE_COUNT } else { count.min(PAGE_COUNT) };
-                let mut found = world.entries.iter().filter(|(key, _)| scan.range.contains(key));
-                let entry = |(key, (value, version)): (&Bytes, &(Bytes, u64))| Scanned {
-                    key: key.clone(),
-                    value: if scan.keys_only { Bytes::new() } else { value.clone() },
-                    version: Version(*version),
-                    changed_at: WallTime(1),
-                };
-                let entries = found.by_ref().take(count).map(entry).collect();
-                let next = found.next().map(|(key, _)| key.clone());
-                let seen = match scan.at {
-                    At::Now(_) => world.seen(epoch),
-                    At::Version(version) => Seen { version, ..world.seen(epoch) },
-                };
-                Ok(Response::Scanned { entries, next, seen, cluster: world.cluster() })
-            }
+            Request::Scan(scan) => world.page(self.id, scan),
             Request::Change { id: Some(id), change } => {
                 let answers = world.sessions.get_mut(&id.session).ok_or(Refusal::SessionExpired)?;
                 if let Some(answer) = answers.get(&id.sequence) {
@@ -357,8 +385,28 @@ impl Dictionary for Service {
         Err(Status::unimplemented("the client uses the stream"))
     }
 
-    async fn scan(&self, _: tonic::Request<v1::ScanRequest>) -> Unary<v1::ScanResponse> {
-        Err(Status::unimplemented("the client uses the stream"))
+    /// Every server answers by itself, of what it has; those that are behind never come to a version.
+    async fn scan(&self, request: tonic::Request<v1::ScanRequest>) -> Unary<v1::ScanResponse> {
+        let request = v1::session_request::Request::Scan(request.into_inner());
+        let Asked { request: Request::Scan(scan), redirect: true } = request_from_wire(request).expect("well formed")
+        else {
+            panic!("whoever asks one server alone does not want what the primary has");
+        };
+        let result = {
+            let mut world = self.shared.lock();
+            world.requests.push((self.id, "UnaryScan".to_owned()));
+            match world.scripts.entry(self.id).or_default().pop_front() {
+                Some(Script::Refuse(refusal)) => Err(refusal),
+                Some(other) => panic!("{other:?} is for streams"),
+                None if world.behind.contains_key(&self.id) => Err(Refusal::NotPrimary { primary: None }),
+                None => world.page(self.id, &scan),
+            }
+        };
+        match result.map(|response| response_to_wire(response, ServerId(self.id))) {
+            Ok(Some(v1::session_response::Response::Scanned(scanned))) => Ok(tonic::Response::new(scanned)),
+            Ok(other) => panic!("{other:?} is no page"),
+            Err(refusal) => Err(status_from_refusal(&refusal, None)),
+        }
     }
 }
 
@@ -369,6 +417,7 @@ impl Cluster for Service {
             return std::future::pending().await;
         }
         let world = self.shared.lock();
+        let behind = world.behind.get(&self.id).copied().unwrap_or(0);
         let servers = world.addresses.iter().enumerate().map(|(id, address)| v1::ServerAddress {
             id: u32::try_from(id).expect("few"),
             address: address.clone(),
@@ -380,6 +429,11 @@ impl Cluster for Service {
             role: if world.primary == self.id { "primary" } else { "backup" }.to_owned(),
             primary: Some(u32::from(world.primary)),
             servers: servers.collect(),
+            cluster: world.cluster().to_string(),
+            epoch: Some(epoch_to_wire(world.epoch())),
+            applied: world.version - behind,
+            version: world.version - behind,
+            digest: world.digests.get(&self.id).cloned().unwrap_or_else(|| format!("{:032x}", world.version - behind)),
             ..Default::default()
         }))
     }
