@@ -53,7 +53,7 @@ pub use answer::{Appended, Changed, Conditional, Entry, Looked, NotMet, ReadOpti
 pub use changes::ChangeSet;
 pub use client::{Builder, Client, TIMEOUT_DEFAULT};
 pub use error::{BadInput, Error, NotApplied, Report, ServerReport, Unknown, WatchLost};
-pub use heirloom_proto::{Address, BadAddress, Epoch, KeyChange, KeyRange, ServerId, Version, WallTime};
+pub use heirloom_proto::{Address, BadAddress, ClusterId, Epoch, KeyChange, KeyRange, ServerId, Version, WallTime};
 pub use heirloom_session::{Freshness as Consistency, Heard, Reason};
 pub use scan::{Scan, ScanEntry, ScanOptions};
 pub use watch::{Watch, WatchOptions, Watched};

@@ -22,6 +22,10 @@ pub struct ScanOptions {
     pub consistency: Freshness,
     /// The only server that is to be asked; `None` for any, near ones first. It asks the primary where it must.
     pub from: Option<ServerId>,
+    /// The version that is wanted, and the cluster by which it is counted, as [`Scan::version`] and [`Scan::cluster`] of an
+    /// earlier scan told them: to go on with that scan behind the last key that came of it. Consistency says nothing then.
+    /// `None` for a version that the first page fixes.
+    pub at: Option<(Version, ClusterId)>,
 }
 
 impl ScanOptions {
@@ -63,7 +67,7 @@ pub struct Scan {
     /// What is behind the page, to be asked for when that is used up; `None` where there is nothing.
     rest: Option<KeyRange>,
     page: VecDeque<Scanned>,
-    /// What the first page fixed, and whose version it is.
+    /// What the first page or its caller fixed, and whose version it is.
     fixed: Option<(Version, ClusterId)>,
     /// Who answered the page.
     server: ServerId,
@@ -93,9 +97,9 @@ impl Client {
         Scan {
             client: self.clone(),
             rest: Some(options.range.clone()),
+            fixed: options.at,
             options,
             page: VecDeque::new(),
-            fixed: None,
             server: ServerId(0),
             epoch: Epoch::NONE,
         }
@@ -103,7 +107,7 @@ impl Client {
 }
 
 impl Scan {
-    /// The version of which all keys of this scan are; `None` before the first page has come.
+    /// The version of which all keys of this scan are; `None` before the first page has come, unless it was given.
     pub fn version(&self) -> Option<Version> {
         self.fixed.map(|(version, _)| version)
     }

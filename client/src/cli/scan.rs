@@ -60,6 +60,7 @@ impl Scan {
             keys_only: self.keys_only,
             consistency: self.consistency.into(),
             from: self.from.map(ServerId),
+            at: None,
         };
         let (format, keys_only) = (self.options.output, self.keys_only);
         let scan = async |client: &Client| print(client.scan_with(how), format, keys_only).await;
