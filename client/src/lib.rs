@@ -45,6 +45,7 @@ mod demo;
 mod driver;
 mod error;
 mod scan;
+mod transfer;
 mod transport;
 mod verify;
 mod watch;

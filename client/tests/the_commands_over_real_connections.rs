@@ -3,50 +3,19 @@
 //! Each runs in a runtime of its own that ends with it, as in the executable: what a command leaves to a task in the
 //! background is not done.
 
+mod command;
 mod fake;
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use clap::Parser;
+use command::{addresses, run, run_to_end};
 use fake::{Fake, Script, Shared, cluster};
 use heirloom_proto::{Refusal, Version};
-
-#[derive(Parser)]
-struct Line {
-    #[command(subcommand)]
-    command: heirloom::cli::Command,
-}
-
-/// How much later than its time-out a command may end on a machine that is busy.
-const LATE_MAX: Duration = Duration::from_millis(400);
-
-/// Runs a command against these servers to its end, and sees that it ends in time.
-fn run(servers: &str, line: &[&str], timeout_ms: u64) -> ExitCode {
-    let began = Instant::now();
-    let code = run_to_its_end(servers, line, timeout_ms);
-    let took = began.elapsed();
-    assert!(took < Duration::from_millis(timeout_ms) + LATE_MAX, "{line:?} took {took:?} of {timeout_ms} ms");
-    code
-}
-
-/// The same for a command whose time-out is for each of its parts.
-fn run_to_its_end(servers: &str, line: &[&str], timeout_ms: u64) -> ExitCode {
-    let timeout = format!("{timeout_ms}ms");
-    let words = [&["heirloom"], line, &["--servers", servers, "--timeout", &timeout]].concat();
-    let command = Line::try_parse_from(words).expect("a good line").command;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let limit = Duration::from_secs(30);
-    runtime.block_on(async { tokio::time::timeout(limit, command.run()).await.expect("it hangs") })
-}
 
 /// Commands of which each needs an answer.
 const ALL: [&[&str]; 6] =
     [&["add", "k", "v"], &["read", "k"], &["promote", "1"], &["fence", "1", "--it-is-off"], &["status"], &["verify"]];
-
-fn addresses(shared: &Shared) -> String {
-    shared.lock().addresses.join(",")
-}
 
 /// Lets the opening of a session pass.
 const PASS: Script = Script::Delay(Duration::ZERO);
@@ -166,11 +135,11 @@ fn verify_misses_a_dead_server_and_compares_the_others() {
 fn verify_misses_a_server_that_does_not_come_to_the_version() {
     let (shared, _servers) = filled(&KEYS);
     shared.lock().behind.insert(2, 3);
-    assert_eq!(run_to_its_end(&addresses(&shared), &["verify"], 2_000), ExitCode::from(3));
+    assert_eq!(run_to_end(&addresses(&shared), &["verify"], 2_000), ExitCode::from(3));
     let pages = KEYS.len().div_ceil(fake::PAGE_COUNT);
     assert_eq!([0, 1].map(|server| pages_asked(&shared, server)), [pages; 2], "the others are compared to the end");
     shared.lock().differing.insert(1, [("g".into(), None)].into());
-    assert_eq!(run_to_its_end(&addresses(&shared), &["verify"], 2_000), ExitCode::from(4));
+    assert_eq!(run_to_end(&addresses(&shared), &["verify"], 2_000), ExitCode::from(4));
 }
 
 #[test]

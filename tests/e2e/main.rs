@@ -14,6 +14,7 @@ mod planted;
 mod reads;
 mod returning;
 mod scans;
+mod transfer;
 mod two_servers;
 mod verify;
 mod watch;

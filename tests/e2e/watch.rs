@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use heirloom::{ChangeSet, Client, Conditional, Error, Version, Watch, WatchLost, WatchOptions};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tokio::task::JoinHandle;
 
-use crate::world::{Cluster, HEIRLOOM, PATIENCE, code, stderr, stdout, wait_with_limit};
+use crate::world::{Cluster, HEIRLOOM, PATIENCE, code, signal_child, stderr, stdout, wait_with_limit};
 
 /// A busy machine must not make a living server look silent. A death is proven all the same.
 const PATIENT: &[&str] = &["--suspicion", "10s"];
@@ -271,7 +271,7 @@ async fn the_command_ends_quietly_when_it_is_told_to_or_nobody_reads_and_says_wh
         let (mut child, mut lines) = start(&cluster, &["watch", "--from-version", "1"]);
         assert_eq!(code(&cluster.run(&["add", "k", "v"])), 0);
         assert!(lines.next().expect("a line").expect("text").ends_with("\tadd\tk\tv"));
-        kill_process(Pid::from_raw(i32::try_from(child.id()).expect("a pid")).expect("a pid"), signal).expect("ours");
+        signal_child(&child, signal);
         assert_eq!(wait_with_limit(&mut child), 0);
     }
     let (mut child, lines) = start(&cluster, &["watch"]);

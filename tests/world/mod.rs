@@ -132,8 +132,7 @@ impl Cluster {
     }
 
     pub fn signal(&self, id: usize, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.pid(id)).expect("a pid")).expect("a pid");
-        kill_process(pid, signal).expect("the process is ours");
+        signal_child(self.servers[id].process.as_ref().expect("it runs"), signal);
     }
 
     /// kill -9, and waits until the process is gone.
@@ -300,6 +299,12 @@ pub fn stdout(output: &Output) -> String {
 
 pub fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("text")
+}
+
+/// Sends a signal to a process that is not waited for yet.
+pub fn signal_child(child: &Child, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid")).expect("a pid");
+    kill_process(pid, signal).expect("the process is ours");
 }
 
 /// Waits for a process that is to end by itself.

@@ -3,18 +3,25 @@
 //! Standard output carries the answer and nothing else; messages go to standard error. What an exit code means is in
 //! `failure.rs`.
 
+mod again;
 mod change;
+mod export;
 mod failure;
 mod fence;
+mod import;
 pub(crate) mod operator;
 mod options;
 pub(crate) mod output;
+mod printer;
+mod progress;
 mod promote;
+mod range;
 mod read;
 mod scan;
+mod signals;
 mod status;
 mod table;
-mod text;
+pub(crate) mod text;
 mod verify;
 mod watch;
 
@@ -41,6 +48,10 @@ pub enum Command {
     Append(change::Append),
     /// Print changes as they are committed, each once and in order, through any failover.
     Watch(watch::Watch),
+    /// Write keys and their values to a file, all as they were at one version.
+    Export(export::Export),
+    /// Add the keys of a file that `export` has written.
+    Import(import::Import),
     /// Show all servers: who leads, how far each is, and whether they agree.
     Status(status::Status),
     /// Compare the copies of all servers: by their digests, and key by key where those differ.
@@ -63,6 +74,8 @@ impl Command {
             Self::Delete(delete) => Box::pin(delete.run()).await,
             Self::Append(append) => Box::pin(append.run()).await,
             Self::Watch(watch) => Box::pin(watch.run()).await,
+            Self::Export(export) => Box::pin(export.run()).await,
+            Self::Import(import) => Box::pin(import.run()).await,
             Self::Status(status) => Box::pin(status.run()).await,
             Self::Verify(verify) => Box::pin(verify.run()).await,
             Self::Promote(promote) => Box::pin(promote.run()).await,

@@ -1,14 +1,14 @@
 //! `heirloom scan`.
 
-use std::ffi::OsString;
 use std::io::Write as _;
 
 use clap::Args;
-use heirloom_proto::{KeyRange, ServerId};
+use heirloom_proto::ServerId;
 use serde::Serialize;
 
 use super::failure::Failure;
 use super::options::{Format, Mode, Options};
+use super::range::Range;
 use super::{output, text};
 use crate::client::Client;
 use crate::error::Error;
@@ -19,15 +19,8 @@ use crate::scan::{Scan as Scanning, ScanEntry, ScanOptions};
 /// Pages through any number of keys. --timeout is for each page.
 #[derive(Args, Debug)]
 pub struct Scan {
-    /// What the keys begin with; all keys otherwise.
-    #[arg(conflicts_with_all = ["start", "end"])]
-    prefix: Option<OsString>,
-    /// The first key that may be printed.
-    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
-    start: Option<OsString>,
-    /// The first key that is not printed any more.
-    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
-    end: Option<OsString>,
+    #[command(flatten)]
+    range: Range,
     /// Print so many keys at most.
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
@@ -47,15 +40,8 @@ pub struct Scan {
 
 impl Scan {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let end = self.end.map(text::bytes);
-        let range = match self.prefix.map(text::bytes) {
-            Some(prefix) => KeyRange::of_prefix(prefix.into()),
-            None => {
-                KeyRange { start: self.start.map(text::bytes).unwrap_or_default().into(), end: end.map(Into::into) }
-            }
-        };
         let how = ScanOptions {
-            range,
+            range: self.range.into(),
             limit: self.limit,
             keys_only: self.keys_only,
             consistency: self.consistency.into(),

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStringExt as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use serde::Serialize;
 
 /// The bytes of an argument.
@@ -44,10 +45,26 @@ impl Value {
     }
 }
 
-fn either(bytes: &[u8]) -> (Option<String>, Option<String>) {
+/// Bytes as they are, where they are UTF-8, or as base64.
+pub(crate) fn either(bytes: &[u8]) -> (Option<String>, Option<String>) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (Some(text.to_owned()), None),
         Err(_) => (None, Some(STANDARD.encode(bytes))),
+    }
+}
+
+/// The bytes of which [`either`] made this; `None` where there is neither.
+///
+/// **Errors:** for people, where there are both, or it is no base64.
+pub(crate) fn from_either(text: Option<String>, base64: Option<String>) -> Result<Option<Bytes>, &'static str> {
+    match (text, base64) {
+        (Some(text), None) => Ok(Some(text.into())),
+        (None, Some(base64)) => match STANDARD.decode(base64) {
+            Ok(bytes) => Ok(Some(bytes.into())),
+            Err(_) => Err("what should be base64 is not"),
+        },
+        (None, None) => Ok(None),
+        (Some(_), Some(_)) => Err("there is a text, and base64 for it too"),
     }
 }
 
@@ -60,5 +77,16 @@ mod tests {
         let json = |value: &Value| serde_json::to_string(value).expect("texts");
         assert_eq!(json(&Value::new("wört\n".as_bytes())), r#"{"value":"wört\n"}"#);
         assert_eq!(json(&Value::new(&[0xff, 0x00])), r#"{"value_base64":"/wA="}"#);
+    }
+
+    #[test]
+    fn what_was_written_either_way_is_read_back() {
+        for bytes in [&b""[..], b"text", "wört\n\0".as_bytes(), b"\xff\0"] {
+            let (text, base64) = either(bytes);
+            assert_eq!(from_either(text, base64), Ok(Some(Bytes::copy_from_slice(bytes))));
+        }
+        assert_eq!(from_either(None, None), Ok(None));
+        assert!(from_either(None, Some("/wA".to_owned())).is_err());
+        assert!(from_either(Some("a".to_owned()), Some("YQ==".to_owned())).is_err());
     }
 }

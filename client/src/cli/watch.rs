@@ -1,17 +1,16 @@
 //! `heirloom watch`.
 
 use std::ffi::OsString;
-use std::thread;
 
 use clap::Args;
 use heirloom_proto::limits;
 use heirloom_proto::{ServerId, Version};
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
 
 use super::failure::Failure;
 use super::options::{Format, Options};
+use super::printer::Printer;
+use super::signals::Signals;
 use super::{change, output, text};
 use crate::client::Client;
 use crate::error::{BadInput, Error};
@@ -67,13 +66,10 @@ impl Watch {
         };
         let options =
             WatchOptions { from_version: self.from_version.map(Version), from: self.from.map(ServerId), ..range };
-        let no_signals = |error: std::io::Error| Failure::Unavailable(format!("signals can't be waited for: {error}"));
-        let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+        let mut signals = Signals::listen()?;
         tokio::select! {
             watched = self.watch(options) => watched,
-            _ = terminate.recv() => Ok(()),
-            _ = interrupt.recv() => Ok(()),
+            () = signals.next() => Ok(()),
         }
     }
 
@@ -139,53 +135,6 @@ async fn print(
         printer.print(lines).await?;
     }
     printer.finish().await
-}
-
-/// Writes on a thread of its own: while nobody reads the output, the command must still end when it is told to.
-struct Printer {
-    /// One batch is written and one waits; what is more is not taken from the servers.
-    batches: Option<mpsc::Sender<Vec<u8>>>,
-    end: oneshot::Receiver<Result<(), Failure>>,
-}
-
-impl Printer {
-    fn start(mut write: impl FnMut(&[u8]) -> Result<(), Failure> + Send + 'static) -> Self {
-        let (batches, mut taken) = mpsc::channel::<Vec<u8>>(1);
-        let (ended, end) = oneshot::channel();
-        thread::spawn(move || {
-            let mut result = Ok(());
-            while result.is_ok()
-                && let Some(batch) = taken.blocking_recv()
-            {
-                result = write(&batch);
-            }
-            // The command may have ended meanwhile.
-            let _ = ended.send(result);
-        });
-        Self { batches: Some(batches), end }
-    }
-
-    /// Why nothing more can be written, once that is so.
-    async fn failed(&mut self) -> Failure {
-        match (&mut self.end).await {
-            Ok(Err(failure)) => failure,
-            Ok(Ok(())) | Err(_) => Failure::Unavailable("the output ended".to_owned()),
-        }
-    }
-
-    async fn print(&mut self, lines: Vec<u8>) -> Result<(), Failure> {
-        let batches = self.batches.as_ref().expect("it has not finished");
-        if batches.send(lines).await.is_err() {
-            return Err(self.failed().await);
-        }
-        Ok(())
-    }
-
-    /// Waits until all is written.
-    async fn finish(mut self) -> Result<(), Failure> {
-        self.batches = None;
-        (&mut self.end).await.unwrap_or(Ok(()))
-    }
 }
 
 #[derive(Serialize)]
