@@ -30,6 +30,13 @@ pub struct ClusterId {
     pub generation: u32,
 }
 
+impl ClusterId {
+    /// Whether this is a later generation of the same cluster, of which a server of the other one has not heard yet.
+    pub fn is_later_than(self, other: Self) -> bool {
+        self.id == other.id && self.generation > other.generation
+    }
+}
+
 /// A text that is no [`ClusterId`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotACluster;

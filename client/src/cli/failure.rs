@@ -75,7 +75,8 @@ impl From<Error> for Failure {
                 Some(Refusal::BadKey { .. } | Refusal::BadValue { .. } | Refusal::BadSet { .. }),
             ) => Self::Usage(message),
             // What is wanted is gone, and waiting won't bring it back: a "no" that stays one.
-            (Error::WatchLost(_), _) => Self::No(message),
+            (Error::WatchLost(_), _)
+            | (Error::NotApplied(_), Some(Refusal::VersionTooOld { .. } | Refusal::OtherCluster)) => Self::No(message),
             (Error::NotApplied(_) | Error::Unknown(_), _) => Self::Unavailable(message),
         }
     }

@@ -16,7 +16,8 @@ use crate::scan::{Scan as Scanning, ScanEntry, ScanOptions};
 
 /// Prints keys and their values in the order of the keys, all as they were at one version: KEY, a tab, VALUE.
 ///
-/// Pages through any number of keys. --timeout is for each page.
+/// Pages through any number of keys. --timeout is for each page. Exit code 1 where what keys had at the version of the first
+/// page is no longer kept, or the cluster was set back: then only another scan helps.
 #[derive(Args, Debug)]
 pub struct Scan {
     #[command(flatten)]
@@ -57,12 +58,20 @@ impl Scan {
 /// Prints each key as it comes, and what has come before an error too.
 async fn print(mut scan: Scanning, format: Format, keys_only: bool) -> Result<Result<(), Failure>, Error> {
     let mut out = output::lines();
+    let mut printed: u64 = 0;
     loop {
         let told = match scan.next().await {
-            Ok(Some(entry)) => out.write_all(&line(&entry, scan.version().map_or(0, |at| at.0), format, keys_only)),
+            Ok(Some(entry)) => {
+                printed += 1;
+                out.write_all(&line(&entry, scan.version().map_or(0, |at| at.0), format, keys_only))
+            }
             Ok(None) => return Ok(out.flush().map_err(Failure::from)),
             Err(error) => {
                 return match out.flush() {
+                    Ok(()) if printed > 0 => {
+                        let incomplete = format!("; {printed} keys were printed before that: the output is incomplete");
+                        Ok(Err(Failure::from(error).and_then(&incomplete)))
+                    }
                     Ok(()) => Err(error),
                     Err(nobody_reads) => Ok(Err(nobody_reads.into())),
                 };

@@ -17,12 +17,7 @@ impl Node {
             return out.respond(token, Err(refusal));
         }
         let primary = self.primary_known(now);
-        if !self.counts_as(&request) {
-            let refusal = match self.role {
-                Role::Primary(_) => Refusal::OtherCluster,
-                // A copy may be the one that has not heard of it yet.
-                Role::Copy(_) | Role::Witness | Role::Over => Refusal::NotPrimary { primary },
-            };
+        if let Some(refusal) = self.counts_otherwise(&request, primary) {
             return out.respond(token, Err(refusal));
         }
         match (&mut self.role, request) {
@@ -41,16 +36,23 @@ impl Node {
         }
     }
 
-    /// Whether the version that a page names, if it names one, is counted as it is here.
-    fn counts_as(&self, request: &Request) -> bool {
-        match request {
-            Request::Scan(scan) => scan.cluster.is_none_or(|cluster| self.cluster() == Some(cluster)),
+    /// Why a page can't be of the version that it names, where that is counted otherwise here.
+    fn counts_otherwise(&self, request: &Request, primary: Option<ServerId>) -> Option<Refusal> {
+        let named = match request {
+            Request::Scan(scan) => scan.cluster?,
             Request::OpenSession
             | Request::CloseSession(_)
             | Request::Change { .. }
             | Request::Read { .. }
             | Request::Promote(_)
-            | Request::Fence(_) => true,
+            | Request::Fence(_) => return None,
+        };
+        match self.cluster() {
+            Some(own) if own == named => None,
+            // This one may be the one that has not heard of it yet.
+            Some(own) if named.is_later_than(own) => Some(Refusal::NotPrimary { primary }),
+            Some(_) => Some(Refusal::OtherCluster),
+            None => Some(Refusal::NotPrimary { primary }),
         }
     }
 

@@ -381,7 +381,7 @@ fn a_page_looks_at_so_many_keys_at_once_and_goes_on_behind_them_even_where_it_fo
 }
 
 #[test]
-fn a_page_of_another_clusters_version_is_refused_by_the_primary_and_left_to_it_by_others() {
+fn a_page_of_another_clusters_version_is_refused_but_of_a_later_generation_it_is_left_to_others() {
     let mut world = leased();
     let cluster = world.node(id(0)).cluster().expect("it was founded");
     let version = world.status(id(0)).version;
@@ -389,11 +389,15 @@ fn a_page_of_another_clusters_version_is_refused_by_the_primary_and_left_to_it_b
         let range = KeyRange::default();
         Request::Scan(Scan { range, limit: 0, keys_only: false, at: At::Version(version), cluster: Some(cluster) })
     };
-    let set_back = ClusterId { generation: cluster.generation + 1, ..cluster };
-    assert_eq!(at_once(&mut world, id(0), named(set_back)), Some(Err(Refusal::OtherCluster)));
-    let elsewhere = at_once(&mut world, id(1), named(set_back));
-    assert_eq!(elsewhere, Some(Err(Refusal::NotPrimary { primary: Some(id(0)) })));
+    let later = ClusterId { generation: cluster.generation + 1, ..cluster };
+    let before = ClusterId { generation: cluster.generation - 1, ..cluster };
+    let other = ClusterId { id: cluster.id + 1, ..later };
     for server in 0..3 {
+        for old in [before, other] {
+            assert_eq!(at_once(&mut world, id(server), named(old)), Some(Err(Refusal::OtherCluster)), "{server} {old}");
+        }
+        let elsewhere = at_once(&mut world, id(server), named(later));
+        assert_eq!(elsewhere, Some(Err(Refusal::NotPrimary { primary: Some(id(0)) })), "it may have been set back");
         let answer = at_once(&mut world, id(server), named(cluster));
         assert_eq!(page(answer.as_ref()), Some(("k=old".to_owned(), None)), "server {server}");
         let Some(Ok(Response::Scanned { cluster: told, .. })) = answer else { panic!("not a page") };

@@ -64,13 +64,7 @@ impl Watching {
         let malformed = |error: Malformed| Status::invalid_argument(error.to_string());
         let cluster = cluster_from_text(&request.cluster).map_err(malformed)?;
         let watcher = desk.history().watch(range, request.from_version.map(Version), cluster);
-        let watcher = watcher.map_err(|refusal| match refusal {
-            // One that does not lead may be the one that has not heard of it yet.
-            Refusal::OtherCluster if desk.place().borrow().primary != Some(desk.me()) => {
-                refuse(Refusal::NotPrimary { primary: None })
-            }
-            other => refuse(other),
-        })?;
+        let watcher = watcher.map_err(refuse)?;
         let tick = Box::pin(sleep(PROGRESS_PAUSE));
         Ok(Self { desk, watcher, stage: Stage::New, told_at: Instant::now(), tick })
     }

@@ -133,8 +133,11 @@ impl History {
         let Some(cluster) = inner.cluster.filter(|_| in_touch) else {
             return Err(Refusal::NotPrimary { primary: None });
         };
-        if named.is_some_and(|named| named != cluster) {
-            return Err(Refusal::OtherCluster);
+        match named {
+            // This server may be the one that has not heard of it yet.
+            Some(named) if named.is_later_than(cluster) => return Err(Refusal::NotPrimary { primary: None }),
+            Some(named) if named != cluster => return Err(Refusal::OtherCluster),
+            Some(_) | None => {}
         }
         if !inner.audience.has_room(&range) {
             return Err(Refusal::Overloaded);

@@ -302,3 +302,15 @@ fn watchers_are_bounded_in_number_and_make_room_when_they_go() {
     assert!(history.lock().audience.nobody_waits());
     history.watch(all(), None, None).expect("there is room");
 }
+
+#[test]
+fn a_version_of_an_earlier_generation_is_refused_for_good_and_one_of_a_later_is_left_to_others() {
+    let (feeder, history) = history(10);
+    let generation = |generation| ClusterId { generation, ..CLUSTER };
+    feeder.stands(Some(generation(2)), true);
+    let watch = |named| history.watch(all(), None, Some(named)).map(drop);
+    assert_eq!(watch(generation(1)), Err(Refusal::OtherCluster));
+    assert_eq!(watch(ClusterId { id: 7, generation: 3 }), Err(Refusal::OtherCluster));
+    assert_eq!(watch(generation(2)), Ok(()));
+    assert_eq!(watch(generation(3)), Err(Refusal::NotPrimary { primary: None }), "it may not have heard of it yet");
+}

@@ -194,7 +194,7 @@ async fn a_version_of_another_cluster_is_refused_by_watches_and_pages_and_the_ow
     let page = ScanRequest { at_version: Some(1), ..Default::default() };
     let scanned = world.dictionary(0).scan(page.clone()).await.expect("a page").into_inner();
     let own = scanned.cluster.clone();
-    let before = own.replace("/1", "/2");
+    let before = "0000000000000001/1".to_owned();
     let refusal = |status: Status| refusal_from_status(&status).expect("a refusal").refusal;
     let watched = world.dictionary(0).watch(WatchRequest { cluster: before.clone(), ..all(Some(2)) }).await;
     assert_eq!(refusal(watched.expect_err("it may wait for ever")), Refusal::OtherCluster);
