@@ -159,10 +159,27 @@ impl Client {
         operation: Operation,
         from: Option<ServerId>,
     ) -> Result<Answer, Error> {
-        self.call(asked, operation).await.map_err(|error| match from {
-            Some(server) => error.about(&format!(" from server {server}")),
-            None => error,
-        })
+        let Some(server) = from else { return self.call(asked, operation).await };
+        match self.call(asked, operation).await {
+            Ok(answer) => Ok(answer),
+            // Only now: what servers there are has been told meanwhile, and no other call pays for it.
+            Err(error) => Err(match self.check_server(server).await {
+                Ok(()) => error.about(&format!(" from server {server}")),
+                Err(unknown) => unknown,
+            }),
+        }
+    }
+
+    /// **Errors:** [`BadInput::Server`] where all servers are known, and none is this one.
+    pub(crate) async fn check_server(&self, server: ServerId) -> Result<(), Error> {
+        let known = self.servers().await;
+        let all: Option<Vec<ServerId>> = known.iter().map(|(id, _)| *id).collect();
+        match all {
+            Some(all) if !all.is_empty() && !all.contains(&server) => {
+                Err(BadInput::Server { server, servers: all.len() }.into())
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// When a call that is made now must be over.

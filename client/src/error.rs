@@ -48,6 +48,13 @@ pub enum BadInput {
     },
     /// The range ends before it begins.
     Range,
+    /// The cluster has no such server.
+    Server {
+        /// Which.
+        server: ServerId,
+        /// How many there are, counted from 0.
+        servers: usize,
+    },
     /// The value is larger than any server takes. **Units:** bytes.
     Value {
         /// How large it is.
@@ -206,6 +213,9 @@ impl fmt::Display for BadInput {
                 )
             }
             Self::Range => f.write_str("the range ends before it begins, so that no key can be in it"),
+            Self::Server { server, servers } => {
+                write!(f, "the cluster has no server {server}: its servers are 0 to {}", servers.saturating_sub(1))
+            }
             Self::Value { bytes } => write!(f, "the value has {bytes} bytes: no server takes more than {value_max}"),
         }
     }

@@ -197,10 +197,15 @@ impl Client {
         match timeout_at(deadline, watch.begin()).await {
             Ok(begun) => begun.map(|()| watch),
             // However long the others stay away, whoever answers has lost it: another call would not go better.
-            Err(_) => Err(match watch.course.oldest() {
-                Some(oldest) => watch.too_old(oldest),
-                None => watch.not_begun(Reason::OutOfTime),
-            }),
+            Err(_) => {
+                if let Some(server) = watch.from {
+                    self.check_server(server).await?;
+                }
+                Err(match watch.course.oldest() {
+                    Some(oldest) => watch.too_old(oldest),
+                    None => watch.not_begun(Reason::OutOfTime),
+                })
+            }
         }
     }
 }

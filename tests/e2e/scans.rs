@@ -69,9 +69,11 @@ async fn a_scan_that_is_asked_wrongly_or_of_nobody_says_so() {
     assert_eq!(code(&both), 2, "{both:?}");
     let long = cluster.run(&["scan", &"k".repeat(5_000)]);
     assert_eq!(code(&long), 2, "{long:?}");
-    let nobody = cluster.run(&["scan", "k", "--from", "7", "--timeout", "300ms"]);
-    assert_eq!(code(&nobody), 3, "{nobody:?}");
-    assert!(stderr(&nobody).contains("scan \"k\" from server 7 was not answered"), "{nobody:?}");
+    for asked in [&["scan", "k"][..], &["read", "k"], &["watch"]] {
+        let nobody = cluster.run(&[asked, &["--from", "7", "--timeout", "1s"]].concat());
+        assert_eq!(code(&nobody), 2, "{nobody:?}");
+        assert!(stderr(&nobody).contains("the cluster has no server 7: its servers are 0 to 0"), "{nobody:?}");
+    }
 }
 
 #[tokio::test]

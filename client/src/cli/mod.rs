@@ -35,32 +35,21 @@ pub(crate) use failure::Failure;
 #[derive(Debug, Subcommand)]
 // The words above are for programmers; without this they would replace those of the command line as a whole.
 #[command(about = None, long_about = None)]
+// Words here would take the place of what each command says of itself.
+#[allow(missing_docs, reason = "each is documented where it is defined")]
 pub enum Command {
-    /// Add a key, or replace its value.
     Add(change::Add),
-    /// Print the value of a key.
     Read(read::Read),
-    /// Print keys and their values in the order of the keys, all at one version.
     Scan(scan::Scan),
-    /// Delete a key.
     Delete(change::Delete),
-    /// Add a value under a key that the primary makes: the prefix and the next number.
     Append(change::Append),
-    /// Print changes as they are committed, each once and in order, through any failover.
     Watch(watch::Watch),
-    /// Write keys and their values to a file, all as they were at one version.
     Export(export::Export),
-    /// Add the keys of a file that `export` has written.
     Import(import::Import),
-    /// Show all servers: who leads, how far each is, and whether they agree.
     Status(status::Status),
-    /// Compare the copies of all servers: by their digests, and key by key where those differ.
     Verify(verify::Verify),
-    /// Hand the part of the primary over to a server, with nothing lost.
     Promote(promote::Promote),
-    /// Give your word, as proof of death, that a server is off.
     Fence(fence::Fence),
-    /// Watch a failover: a cluster of three in a temporary folder, whose primary is killed while it writes.
     Demo(crate::demo::Demo),
 }
 

@@ -10,7 +10,11 @@ use super::operator::{self, Seen, is_witness};
 use super::options::{Format, Options};
 use super::{output, table};
 
-/// Shows all servers, from any that can be reached.
+/// Shows all servers, from any that can be reached: who leads, how far each is, and whether they agree.
+///
+/// Of reads, counted since the server was started: `reads here`, answered at once and by itself; `confirmed`, after a round
+/// with the voters, without leases; `waited`, once a change of what was read was committed; `forwarded`, each time that one
+/// was left to the primary, tried again or not.
 #[derive(Args, Debug)]
 pub struct Status {
     #[command(flatten)]
@@ -157,7 +161,7 @@ fn epoch_name(status: &StatusResponse) -> String {
     epoch_from_wire(status.epoch).map(|epoch| epoch.to_string()).unwrap_or_default()
 }
 
-const HEAD: [&str; 14] = [
+const HEAD: [&str; 15] = [
     "id",
     "address",
     "role",
@@ -170,6 +174,7 @@ const HEAD: [&str; 14] = [
     "disk",
     "uptime",
     "reads here",
+    "confirmed",
     "waited",
     "forwarded",
 ];
@@ -216,7 +221,8 @@ fn row(seen: &Seen, newest: u64) -> Vec<String> {
         copy.digest.map_or_else(|| "-".to_owned(), |digest| digest.chars().take(DIGITS).collect()),
         table::size(status.disk_bytes),
         table::span(status.uptime_ms),
-        number(reads.map(|reads| reads.local + reads.confirmed)),
+        number(reads.map(|reads| reads.local)),
+        number(reads.map(|reads| reads.confirmed)),
         number(reads.map(|reads| reads.waited)),
         number(reads.map(|reads| reads.forwarded)),
     ]
