@@ -15,7 +15,7 @@ use crate::answer::{Appended, Changed, Conditional, NotMet};
 use crate::client::Client;
 use crate::error::BadInput;
 
-/// Adds a key, or replaces its value.
+/// Add a key, or replace its value.
 #[derive(Args, Debug)]
 pub struct Add {
     /// The key: 1 byte to 4 KiB.
@@ -33,7 +33,7 @@ pub struct Add {
     options: Options,
 }
 
-/// Deletes a key.
+/// Delete a key.
 #[derive(Args, Debug)]
 pub struct Delete {
     /// The key.
@@ -45,7 +45,7 @@ pub struct Delete {
     options: Options,
 }
 
-/// Adds a value under a key that the primary makes, and prints the key: the prefix and the next number, in 20 digits.
+/// Add a value under a key that the primary makes, and print the key: the prefix and the next number, in 20 digits.
 #[derive(Args, Debug)]
 pub struct Append {
     /// What the key begins with.

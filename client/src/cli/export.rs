@@ -25,7 +25,7 @@ use crate::transfer::export::Exporting;
 use crate::transfer::part::{Begun, Part, Unfit};
 use crate::transfer::{Header, Sum};
 
-/// Writes keys and their values as lines of JSON, in the order of the keys and all as they were at one version, for
+/// Write keys and their values as lines of JSON, in the order of the keys and all as they were at one version, for
 /// `heirloom import`.
 ///
 /// --timeout is for each page. The last line says that the export is whole; one that was cut off can't be imported.

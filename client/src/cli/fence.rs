@@ -14,7 +14,7 @@ use super::output;
 use crate::transport;
 use heirloom_proto::Address;
 
-/// Takes your word, as proof of death, that a server is off.
+/// Take your word, as proof of death, that a server is off.
 #[derive(Args, Debug)]
 pub struct Fence {
     /// The server that is off: its position in --cluster, counted from 0.

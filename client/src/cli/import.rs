@@ -24,7 +24,7 @@ use crate::transfer::import::{self, End, Imported, Refused};
 /// The line of the first key: before it is the header.
 const FIRST_LINE: u64 = 2;
 
-/// Adds the keys of a file that `heirloom export` has written; those that are there get the file's values.
+/// Add the keys of a file that `heirloom export` has written; those that are there get the file's values.
 ///
 /// A file is read to its end before the first key is added, and nothing is if it is damaged or not whole. Standard input
 /// can't be read twice, so of it that is found out at the end. --timeout is for each batch of keys.

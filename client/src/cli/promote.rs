@@ -16,7 +16,7 @@ use super::{operator, output};
 use crate::transport;
 use heirloom_proto::Address;
 
-/// Hands the part of the primary over, with nothing lost and no error for clients.
+/// Hand the part of the primary over, with nothing lost and no error for clients.
 #[derive(Args, Debug)]
 pub struct Promote {
     /// The server that is to lead: its position in --cluster, counted from 0.

@@ -11,7 +11,7 @@ use super::options::{Format, Mode, Options};
 use super::{change, output, text};
 use crate::answer::{Entry, ReadOptions};
 
-/// Prints the value of a key.
+/// Print the value of a key.
 #[derive(Args, Debug)]
 pub struct Read {
     /// The key.

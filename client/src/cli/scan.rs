@@ -14,7 +14,7 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::scan::{Scan as Scanning, ScanEntry, ScanOptions};
 
-/// Prints keys and their values in the order of the keys, all as they were at one version: KEY, a tab, VALUE.
+/// Print keys and their values in the order of the keys, all as they were at one version: KEY, a tab, VALUE.
 ///
 /// Pages through any number of keys. --timeout is for each page. Exit code 1 where what keys had at the version of the first
 /// page is no longer kept, or the cluster was set back: then only another scan helps.

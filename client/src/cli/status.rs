@@ -10,7 +10,7 @@ use super::operator::{self, Seen, is_witness};
 use super::options::{Format, Options};
 use super::{output, table};
 
-/// Shows all servers, from any that can be reached: who leads, how far each is, and whether they agree.
+/// Show all servers, from any that can be reached: who leads, how far each is, and whether they agree.
 ///
 /// Of reads, counted since the server was started: `reads here`, answered at once and by itself; `confirmed`, after a round
 /// with the voters, without leases; `waited`, once a change of what was read was committed; `forwarded`, each time that one

@@ -19,8 +19,10 @@ use crate::watch::{self, WatchOptions, Watched};
 /// How much is gathered before it is written, unless one change set alone is more. **Units:** bytes.
 const WRITTEN_AT_ONCE: usize = 64 << 10;
 
-/// Prints changes as they are committed, one line for each key, until it is interrupted: the version, `add` or `delete`,
-/// the key and the value, with tabs between them. What one change set does comes under one version.
+/// Print changes as they are committed, each once and in order, until it is interrupted.
+///
+/// There is one line for each key: the version, `add` or `delete`, the key and the value, with tabs between them. What one
+/// change set does comes under one version. --timeout is for the beginning.
 ///
 /// Keys and values are printed as they are; where they may hold tabs or ends of lines, `--output json` keeps them apart.
 ///

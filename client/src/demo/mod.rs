@@ -24,7 +24,7 @@ use screen::Screen;
 /// After how long something must be wrong.
 const DEMO_MAX: Duration = Duration::from_secs(28);
 
-/// Shows a failover.
+/// Show a failover.
 #[derive(Args, Debug)]
 pub struct Demo {
     /// How often the primary is killed.

@@ -21,7 +21,7 @@ use told::Teller;
 /// How often keys are compared anew, because so much was changed meanwhile that their version is no longer kept.
 const ANEW_MAX: u32 = 2;
 
-/// Compares the copies of all servers: by their digests, and key by key at one version where those differ.
+/// Compare the copies of all servers: by their digests, and key by key at one version where those differ.
 ///
 /// Exit code 0: all are equal; 4: some differ; 3: that could not be found out of all, and those that could be compared are
 /// equal. --timeout is for the digests, and then for each page of keys.
