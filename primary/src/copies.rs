@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use heirloom_proto::limits::BAN_GROWTH_MAX;
 use heirloom_proto::{LogIndex, Member, Mutant, Peer, Time, planted};
 
 /// Where the start of the epoch stands for one copy.
@@ -35,9 +36,6 @@ pub(crate) struct Ban {
     until: Option<Time>,
     span: Duration,
 }
-
-/// How much longer the longest ban is than the first.
-const BAN_GROWTH_MAX: u32 = 64;
 
 impl Ban {
     /// It is put out, at first for `span`.

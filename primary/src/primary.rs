@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use heirloom_backup::Replica;
 use heirloom_proto::event::{Note, Ticket};
+use heirloom_proto::limits::PATIENCE_DOUBLED_MAX;
 use heirloom_proto::{
     Answer, Digest, Entry, Epoch, LogIndex, Mandate, Member, Message, Mutant, NodeConfig, Outbox, Refusal, Request,
     Response, Sealed, ServerId, Time, Token, View, WallTime, planted,
@@ -15,9 +16,6 @@ use crate::hand_over::HandOver;
 use crate::lease;
 use crate::overlay::Overlay;
 use crate::reads::Reads;
-
-/// How often a primary's patience with its members is doubled at most: for disks that take seconds, a minute or so.
-const IN_VAIN_MAX: u8 = 7;
 
 /// What a primary needs to know with every call.
 #[derive(Clone, Copy, Debug)]
@@ -118,7 +116,7 @@ impl Primary {
     pub fn renew(&mut self, mandate: &Mandate, setting: Setting<'_>, at: WallTime, out: &mut Outbox) {
         assert!(mandate.view().epoch > self.view.epoch, "epochs rise");
         assert_eq!(mandate.view().primary, self.me.server, "a mandate is for its proposer");
-        self.in_vain = if self.has_begun() { 0 } else { (self.in_vain + 1).min(IN_VAIN_MAX) };
+        self.in_vain = if self.has_begun() { 0 } else { (self.in_vain + 1).min(PATIENCE_DOUBLED_MAX) };
         for server in std::mem::take(&mut self.slow) {
             if mandate.view().store_of(server).is_none()
                 && let Some(copy) = self.copies.get_mut(&server)

@@ -22,6 +22,11 @@ pub const PREPARED_ENTRIES_MAX: u64 = 65_536;
 pub const PREPARED_BYTES_MAX: usize = 256 << 20;
 /// How many requests wait for the start of an epoch, for a lease or for a round of confirmation.
 pub const WAITING_REQUESTS_MAX: usize = 65_536;
+/// How often the time that a proposal, or a member at the start of an epoch, is given is doubled at most where it was too
+/// short: for disks that take seconds, a minute or so.
+pub const PATIENCE_DOUBLED_MAX: u8 = 7;
+/// How much longer than the first time a member that is slow again and again is left out at most.
+pub const BAN_GROWTH_MAX: u32 = 64;
 /// How many sessions the table holds; where it is full the one idle longest goes.
 pub const SESSIONS_MAX: usize = 10_000;
 /// After how long an idle session may be removed. **Units:** milliseconds.

@@ -24,18 +24,16 @@ use tonic::{Status, Streaming};
 
 /// What a server does with its next request instead of the usual.
 #[derive(Clone, Debug)]
+#[allow(dead_code, reason = "each test file uses a part")]
 pub(crate) enum Script {
     Refuse(Refusal),
     /// Carry it out, and never answer.
     Swallow,
     /// Carry it out, and break the stream.
-    #[allow(dead_code, reason = "not every test breaks streams")]
     BreakAfter,
     /// Answer after this long.
-    #[allow(dead_code, reason = "not every test waits")]
     Delay(Duration),
     /// Answer a scan with a page that holds nothing and goes on behind its first key.
-    #[allow(dead_code, reason = "not every test scans")]
     Hollow,
 }
 

@@ -29,6 +29,7 @@
 
 mod founding;
 mod node;
+mod patience;
 mod peers;
 mod proofs;
 mod proposing;

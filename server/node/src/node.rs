@@ -11,6 +11,7 @@ use heirloom_proto::{
     ServerId, Standing, Time, VoterKind, WallTime, planted,
 };
 
+use crate::patience::Patience;
 use crate::peers::Peers;
 use crate::proofs::Proofs;
 use crate::proposing::{Attempt, Inquiry};
@@ -50,6 +51,7 @@ pub struct Node {
     pub(crate) peers: Peers,
     pub(crate) proofs: Proofs,
     pub(crate) watch: PrimaryWatch,
+    pub(crate) patience: Patience,
     /// The question under way.
     pub(crate) inquiry: Option<Inquiry>,
     pub(crate) asks: u64,
@@ -114,6 +116,7 @@ impl Node {
             peers: Peers::default(),
             proofs: Proofs::default(),
             watch: PrimaryWatch::default(),
+            patience: Patience::default(),
             inquiry: None,
             // So that an answer to an earlier run is none to this one (docs/decisions/0005).
             asks: birth.run.0,

@@ -291,7 +291,7 @@ impl Node {
         let better = view.in_sync.iter().any(|member| rank(member.server) < rank(me.server) && lives(member));
         let lost = view.primary;
         if better {
-            let patience = self.watch.patience(self.config.heartbeat);
+            let patience = self.patience.of(self.config.heartbeat);
             let until = *self.defer_until.get_or_insert(now + patience);
             if now < until {
                 return;
@@ -361,7 +361,7 @@ impl Node {
         }
         assert!(self.register.promise(epoch) || planted(Mutant::EpochUsedTwice), "an epoch above every one seen");
         self.freeze(now, epoch);
-        self.watch.promised();
+        self.patience.promised();
         // Those who may not vote promise to freeze all the same, and stay members by it.
         // Where nobody was asked, the place being handed over, the members are the ones to wait for.
         let members = || accepted.iter().flat_map(|view| &view.in_sync).map(|member| member.server).collect();
@@ -369,7 +369,7 @@ impl Node {
             (Purpose::TakeOver { handed_over: true }, _) | (_, None) => members(),
             (_, Some(inquiry)) => inquiry.answers.into_keys().collect(),
         };
-        let deadline = now + self.watch.patience(self.config.suspicion);
+        let deadline = now + self.patience.of(self.config.suspicion);
         self.attempt =
             Some(Attempt { proposal: Proposal::new(epoch, deadline), purpose, awaited, reason, begun_at: now });
         self.persist_register(Then::OwnPromise { epoch, accepted }, out);
@@ -439,8 +439,7 @@ impl Node {
     /// The proposal failed; two proposers must not meet again and again, so the higher id waits longer.
     fn give_up(&mut self, now: Time) {
         self.attempt = None;
-        let step = self.watch.patience(self.config.heartbeat);
-        self.propose_after = now + step * (1 + u32::from(self.config.me.0)) / 2;
+        self.propose_after = now + self.config.heartbeat * (1 + u32::from(self.config.me.0)) / 2;
     }
 
     /// Goes on with the proposal as far as what came in allows.
@@ -493,7 +492,7 @@ impl Node {
         out.tell(Note::Chosen { view: mandate.view().clone(), reason });
         self.contested_since = None;
         self.defer_until = None;
-        self.watch.led();
+        self.patience.led();
         // Whoever leads is where nobody can be ahead of it.
         self.recovering = false;
         let at = self.wall;

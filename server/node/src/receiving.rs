@@ -263,7 +263,10 @@ impl Node {
         if matches!(self.role, Role::Primary(_)) {
             return self.halt(Cause::Deposed, Some(from.server), out);
         }
-        self.watch.heard(now, epoch, from, hears_you, self.config.suspicion);
+        if self.watch.heard(now, epoch, from, hears_you) {
+            self.patience.led();
+        }
+        self.patience.goes_on(now, self.config.suspicion);
         if epoch == self.register.promised {
             // The proposal for which this server has waited has come to its end.
             self.propose_after = self.propose_after.min(now);

@@ -43,7 +43,7 @@ impl Node {
         if let Role::Primary(primary) = &self.role
             && primary.serves()
         {
-            self.watch.goes_on(now, self.config.suspicion);
+            self.patience.goes_on(now, self.config.suspicion);
         }
         let wall = self.wall;
         self.lead(now, |primary, setting| {
@@ -67,7 +67,7 @@ impl Node {
         }
         if self.attempt.as_ref().is_some_and(|attempt| now >= attempt.proposal.deadline) {
             self.attempt = None;
-            self.propose_after = now + self.watch.patience(self.config.heartbeat) * u32::from(self.config.me.0);
+            self.propose_after = now + self.config.heartbeat * u32::from(self.config.me.0);
         }
         self.advance_attempt(now, out);
         let due = self.defer_until.is_some_and(|until| now >= until);

@@ -168,8 +168,8 @@ impl Node {
             self.send_promised(from, epoch, accepted.clone(), counts, out);
         }
         // The proposer is given the time to bring it to an end.
-        self.watch.promised();
-        self.propose_after = self.propose_after.max(now + self.watch.patience(self.config.heartbeat * 2));
+        self.patience.promised();
+        self.propose_after = self.propose_after.max(now + self.patience.of(self.config.heartbeat * 2));
         self.persist_register(Then::Promised { to: from, epoch, accepted, counts }, out);
     }
 

@@ -24,9 +24,18 @@ pub(crate) enum Ask {
     Nudge,
 }
 
+/// How many pages are read before whatever else has come has its turn. **Why:** each takes a millisecond or two at most.
+const PAGES_MAX: usize = 4;
+
+/// How many of these are for one turn: all that come before one page too many.
+pub(super) fn turn(asks: &[Ask]) -> usize {
+    let mut pages = asks.iter().enumerate().filter(|(_, ask)| ask.is_page()).map(|(place, _)| place);
+    pages.nth(PAGES_MAX).unwrap_or(asks.len())
+}
+
 impl Ask {
     /// Whether a page of a scan is asked for, which takes longer than anything else.
-    pub(crate) fn is_page(&self) -> bool {
+    fn is_page(&self) -> bool {
         match self {
             Self::Request { request: Request::Scan(_), .. } => true,
             Self::Request { .. } | Self::Report(_) | Self::Nudge => false,
@@ -89,5 +98,32 @@ impl Reply {
                 let _ = answers.send(Replied { number, result });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use heirloom_proto::{At, Consistency, KeyRange, Scan};
+
+    use super::*;
+
+    fn asks(kinds: &str) -> Vec<Ask> {
+        let request = |request| Ask::Request { request, reply: Reply::Call(oneshot::channel().0) };
+        let at = At::Now(Consistency::Stale);
+        let page = || Scan { range: KeyRange::default(), limit: 0, keys_only: false, at, cluster: None };
+        let ask = |kind| match kind {
+            'p' => request(Request::Scan(page())),
+            'o' => request(Request::OpenSession),
+            _ => Ask::Nudge,
+        };
+        kinds.chars().map(ask).collect()
+    }
+
+    #[test]
+    fn a_turn_has_few_pages_and_whatever_else_there_is_before_the_next_one() {
+        assert_eq!(turn(&asks("")), 0);
+        assert_eq!(turn(&asks("onpponpp")), 8);
+        assert_eq!(turn(&asks("onpponppoonpo")), 11);
+        assert_eq!(turn(&asks(&"p".repeat(100))), PAGES_MAX);
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::{Ask, BATCH_MAX, Driver, Ended, INPUTS_MAX, Place, Report, notes};
+use super::{Ask, BATCH_MAX, Driver, Ended, INPUTS_MAX, Place, Report, ask, notes};
 use crate::clock;
 use crate::failure::Failure;
 use crate::links::{Input, Life, Pairs, dial};
@@ -22,8 +22,6 @@ use crate::mutants::{Mutant, Planted, Told};
 use crate::random;
 use crate::storage::{Disk, Store};
 
-/// How many pages are read before whatever else has come has its turn. **Why:** each takes a millisecond or two at most.
-const PAGES_MAX: usize = 4;
 /// How long changes under way may take to be answered when the server is told to stop.
 const FAREWELL_MAX: Duration = Duration::from_millis(500);
 
@@ -193,9 +191,7 @@ impl Living<'_> {
                 self.step(Event::Deadline);
             }
             // So many pages are milliseconds, for which peers and the disk may wait, and what follows them for the next turn.
-            let mut pages = asks.iter().enumerate().filter(|(_, ask)| ask.is_page()).map(|(place, _)| place);
-            let turn = pages.nth(PAGES_MAX).unwrap_or(asks.len());
-            for ask in asks.drain(..turn) {
+            for ask in asks.drain(..ask::turn(&asks)) {
                 self.take_ask(ask, farewell.is_some());
             }
             self.flush();

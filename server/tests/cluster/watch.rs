@@ -35,7 +35,7 @@ async fn watch(world: &World, server: usize, request: WatchRequest) -> (Streamin
         match world.dictionary(server).watch(request.clone()).await {
             Ok(stream) => break stream.into_inner(),
             // A server that has just come to its place.
-            Err(status) if status.code() == Code::Unavailable => tokio::time::sleep(Duration::from_millis(5)).await,
+            Err(status) if status.code() == Code::Unavailable => drop(world.status(server, "there", |_| true).await),
             Err(status) => panic!("{status:?}"),
         }
     };

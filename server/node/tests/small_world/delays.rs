@@ -62,6 +62,11 @@ impl SlowDisks {
         None
     }
 
+    /// How many writes of a server are under way.
+    pub fn under_way(&self, server: ServerId) -> usize {
+        self.writing.iter().filter(|write| write.server == server).count()
+    }
+
     /// When the next write will be durable.
     pub fn next_at(&self) -> Option<Time> {
         self.writing.front().map(|write| write.done_at)
@@ -106,6 +111,11 @@ impl World {
     /// From now on every write of every server takes so long.
     pub fn slow_disks(&mut self, takes: Duration) {
         self.slow_disks.takes = takes;
+    }
+
+    /// How many writes of a server are under way, where disks are slow.
+    pub fn writes_under_way(&self, server: ServerId) -> usize {
+        self.slow_disks.under_way(server)
     }
 
     /// From now on what this server writes to its log becomes durable by [`Self::sync`] alone.
