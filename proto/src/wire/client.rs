@@ -380,32 +380,8 @@ fn request_id_from_wire(wire: v1::RequestId) -> Result<RequestId, Malformed> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::examples::{requests, responses};
     use super::*;
-    use crate::ids::{ClusterId, Epoch, RunId};
-
-    const SESSION: SessionId = SessionId { opened_at: LogIndex(3), nonce: u64::MAX };
-    const CLUSTER: ClusterId = ClusterId { id: 10, generation: 2 };
-    const EPOCH: Epoch = Epoch { round: 4, server: ServerId(1), run: RunId(9) };
-    const SEEN: Seen =
-        Seen { version: Version(8), epoch: EPOCH, local: true, waited: true, age: Some(Duration::from_nanos(5)) };
-
-    fn set(key: &Bytes, value: &Bytes) -> Change {
-        let conditions = vec![
-            Condition { key: key.clone(), version: Some(Version(4)) },
-            Condition { key: value.clone(), version: None },
-        ];
-        let changes = vec![
-            KeyChange { key: key.clone(), value: None },
-            KeyChange { key: value.clone(), value: Some(key.clone()) },
-        ];
-        Change::Together(Box::new(Together { conditions, changes }))
-    }
-
-    fn scan(start: Bytes, end: Option<Bytes>, at: At<Consistency>) -> Request {
-        let keys_only = end.is_none();
-        let cluster = keys_only.then_some(CLUSTER);
-        Request::Scan(Scan { range: KeyRange { start, end }, limit: 7, keys_only, at, cluster })
-    }
 
     #[test]
     fn the_conditions_of_one_key_are_a_set_of_one() {
@@ -422,23 +398,7 @@ mod tests {
 
     #[test]
     fn every_request_of_a_client_survives_the_wire() {
-        let (key, value) = (Bytes::from_static(b"\0key"), Bytes::from_static(b"value"));
-        let id = RequestId { session: SESSION, sequence: 5, lowest_unanswered: 2 };
-        let requests = [
-            Request::OpenSession,
-            Request::CloseSession(SESSION),
-            Request::Change { id: Some(id), change: Change::Add { key: key.clone(), value: value.clone() } },
-            Request::Change { id: None, change: Change::Delete { key: key.clone() } },
-            Request::Change { id: Some(id), change: Change::Append { prefix: key.clone(), value: value.clone() } },
-            Request::Change { id: Some(id), change: set(&key, &value) },
-            Request::Read { key: key.clone(), consistency: Consistency::Linearizable },
-            Request::Read { key: key.clone(), consistency: Consistency::Causal { at_least: Version(9) } },
-            Request::Read { key: key.clone(), consistency: Consistency::Stale },
-            scan(key.clone(), Some(value.clone()), At::Now(Consistency::Linearizable)),
-            scan(key.clone(), Some(Bytes::new()), At::Now(Consistency::Causal { at_least: Version(9) })),
-            scan(key, None, At::Version(Version(0))),
-        ];
-        for request in requests {
+        for request in requests() {
             for redirect in [false, true] {
                 let wire = request_to_wire(&request, redirect).expect("a client's request");
                 assert_eq!(request_from_wire(wire), Ok(Asked { request: request.clone(), redirect }));
@@ -449,43 +409,7 @@ mod tests {
 
     #[test]
     fn every_answer_to_a_client_survives_the_wire() {
-        let responses = [
-            (Response::SessionOpened { session: SESSION }, None),
-            (Response::SessionClosed, None),
-            (Response::Changed { version: Version(7), existed: true, copies: 3, epoch: EPOCH }, Some(ServerId(2))),
-            (
-                Response::Found {
-                    value: Bytes::from_static(b"v"),
-                    version: Version(7),
-                    changed_at: WallTime(1),
-                    seen: SEEN,
-                },
-                Some(ServerId(2)),
-            ),
-            (Response::Appended { number: 3, version: Version(7), copies: 2, epoch: EPOCH }, Some(ServerId(2))),
-            (
-                Response::NotMet { condition: 1, found: Some(Version(5)), version: Version(7), epoch: EPOCH },
-                Some(ServerId(2)),
-            ),
-            (Response::NotMet { condition: 0, found: None, version: Version(7), epoch: EPOCH }, Some(ServerId(2))),
-            (Response::NotFound { seen: Seen { age: None, ..SEEN } }, Some(ServerId(2))),
-            (Response::Scanned { entries: vec![], next: None, seen: SEEN, cluster: CLUSTER }, Some(ServerId(2))),
-            (
-                Response::Scanned {
-                    entries: vec![Scanned {
-                        key: Bytes::from_static(b"k"),
-                        value: Bytes::from_static(b"v"),
-                        version: Version(7),
-                        changed_at: WallTime(1),
-                    }],
-                    next: Some(Bytes::from_static(b"l")),
-                    seen: Seen { local: false, ..SEEN },
-                    cluster: CLUSTER,
-                },
-                Some(ServerId(2)),
-            ),
-        ];
-        for (response, server) in responses {
+        for (response, server) in responses() {
             let wire = response_to_wire(response.clone(), ServerId(2)).expect("a client's answer");
             assert_eq!(response_from_wire(wire), Ok(Ok(Answered { response, server })));
         }

@@ -3,6 +3,8 @@
 //! What comes from outside is parsed here, at the wall: it is a value of ours afterwards or a typed error, never a panic.
 
 pub mod client;
+#[cfg(any(test, feature = "testing"))]
+pub mod examples;
 pub mod link;
 mod parts;
 pub mod refusal;

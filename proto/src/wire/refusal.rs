@@ -186,33 +186,12 @@ pub fn sentence(refusal: &Refusal, primary_address: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::examples::refusals;
     use super::*;
-
-    fn every_refusal() -> Vec<Refusal> {
-        vec![
-            Refusal::NotPrimary { primary: None },
-            Refusal::NotPrimary { primary: Some(ServerId(2)) },
-            Refusal::OutcomeUnknown,
-            Refusal::SessionExpired,
-            Refusal::SessionUnknown,
-            Refusal::SequenceAnswered { lowest_unanswered: 7 },
-            Refusal::Overloaded,
-            Refusal::BadKey { bytes_max: 4096 },
-            Refusal::BadValue { bytes_max: 1 << 20 },
-            Refusal::BadSequence,
-            Refusal::BadServer { reason: "the server named can't be used for this" },
-            Refusal::HandOverCalledOff,
-            Refusal::Recovering,
-            Refusal::BadSet { count_max: 1_024 },
-            Refusal::VersionAhead { version: Version(8) },
-            Refusal::VersionTooOld { oldest: Version(9) },
-            Refusal::OtherCluster,
-        ]
-    }
 
     #[test]
     fn every_refusal_survives_the_wire_and_the_trailer() {
-        for refusal in every_refusal() {
+        for refusal in refusals() {
             let refused = refusal_from_wire(refusal_to_wire(&refusal, None)).expect("well formed");
             assert_eq!(refused.refusal, refusal);
             let status = status_from_refusal(&refusal, Some("127.0.0.1:7401"));
@@ -225,7 +204,7 @@ mod tests {
 
     #[test]
     fn only_an_unknown_outcome_is_said_to_be_unknown_and_none_is_retried_blindly() {
-        for refusal in every_refusal() {
+        for refusal in refusals() {
             let unknown = refusal == Refusal::OutcomeUnknown;
             assert_eq!(refusal_to_wire(&refusal, None).outcome_unknown, unknown);
             assert!(!(unknown && code(&refusal) == Code::Unavailable));

@@ -1,124 +1,15 @@
 //! Round trips over every message, and what must be refused at the wall.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
-
 use bytes::Bytes;
 use prost::Message as _;
 
+use super::super::examples::{CLUSTER, EPOCH, POSITION, constants, entry, messages, view};
 use super::*;
-use crate::config::{Constants, QuorumRule, VoterKind};
-use crate::entry::{Answer, Effect, Entry};
-use crate::hash::{ChainHash, Digest};
-use crate::ids::{Epoch, Member, Position, ServerId, Version};
-use crate::message::{EpochEnd, Tail};
-use crate::register::{Register, Standing};
-use crate::time::{Drift, WallTime};
-use crate::view::View;
-
-const EPOCH: Epoch = Epoch { round: 3, server: ServerId(1), run: RunId(u64::MAX) };
-const POSITION: Position = Position { index: LogIndex(6), hash: ChainHash(1 << 100 | 5) };
-const CLUSTER: ClusterId = ClusterId { id: 0, generation: 2 };
-
-fn member(server: u8) -> Member {
-    Member { server: ServerId(server), store: StoreId(u64::from(server) + 100) }
-}
-
-fn view() -> View {
-    View {
-        epoch: EPOCH,
-        primary: ServerId(1),
-        in_sync: BTreeSet::from([member(0), member(1)]),
-        leaving: BTreeSet::from([member(2)]),
-    }
-}
-
-fn constants() -> Constants {
-    Constants {
-        voters: vec![VoterKind::Data, VoterKind::Data, VoterKind::Witness],
-        quorum: QuorumRule::Majority,
-        lease: Duration::from_nanos(299_999_999),
-        drift: Drift(10_000),
-        min_copies: 1,
-    }
-}
-
-fn entry(index: u64) -> Sealed {
-    Sealed::new(Entry {
-        index: LogIndex(index),
-        epoch: EPOCH,
-        version: Version(4),
-        at: WallTime(9),
-        effects: vec![Effect::Put { key: Bytes::from_static(b"k"), value: Bytes::from_static(b"v") }],
-        origin: None,
-        answer: Answer::Added { existed: false },
-    })
-}
-
-fn testimony(register: Option<Register>) -> Message {
-    let hears = register.is_some().then_some((ServerId(1), RunId(8)));
-    let cluster = register.is_some().then_some(CLUSTER);
-    Message::Testimony(Box::new(Testimony { ask: 1, register, constants: constants(), cluster, hears }))
-}
-
-/// At least one message of every kind; the `match` at the end stops compiling when a kind is added and not listed here.
-fn every_message() -> Vec<Message> {
-    let register = Register { promised: EPOCH, accepted: Some(view()), standing: Standing::Intact };
-    let tail = Tail { applied: POSITION, end: POSITION, epochs: vec![EpochEnd { epoch: EPOCH, last: POSITION }] };
-    let digest = Digest(u128::MAX - 3);
-    let (to_run, commit_index, applied_index) = (RunId(5), LogIndex(4), LogIndex(3));
-    let messages = vec![
-        Message::Question { ask: u64::MAX },
-        testimony(None),
-        testimony(Some(register)),
-        testimony(Some(Register::LOST)),
-        Message::Enrol { store: StoreId(0), constants: constants() },
-        Message::Promise { epoch: EPOCH },
-        Message::Promised { epoch: EPOCH, accepted: None, counts: false, member: None },
-        Message::Promised { epoch: EPOCH, accepted: Some(view()), counts: true, member: Some(member(2)) },
-        Message::HigherPromise { refused: Epoch::NONE, promised: EPOCH },
-        Message::Accept { view: view() },
-        Message::Accepted { epoch: EPOCH },
-        Message::StartEpoch { view: view() },
-        Message::EpochStarted { epoch: EPOCH, tail },
-        Message::Cut { epoch: EPOCH, run: to_run, end: POSITION, keep: LogIndex::ZERO },
-        Message::Prepare { epoch: EPOCH, previous: Position::START, entries: Vec::new(), commit_index },
-        Message::Prepare { epoch: EPOCH, previous: POSITION, entries: vec![entry(7), entry(8)], commit_index },
-        Message::Confirm { epoch: EPOCH, position: POSITION, applied_index, digest },
-        Message::Gap { epoch: EPOCH, end: POSITION },
-        Message::Diverged { epoch: EPOCH, index: LogIndex(2), own: ChainHash(7) },
-        Message::Heartbeat { epoch: EPOCH, to_run, sent_at: Time(1), hears_you: true, commit_index, grant: None },
-        Message::Heartbeat {
-            epoch: EPOCH,
-            to_run,
-            sent_at: Time(1),
-            hears_you: false,
-            commit_index,
-            grant: Some(Grant { clock: Time(3), span: Duration::from_nanos(4) }),
-        },
-        Message::Echo {
-            epoch: EPOCH,
-            to_run,
-            sent_at: Time(1),
-            clock: Time(2),
-            end: LogIndex(9),
-            confirmed: POSITION,
-            applied_index,
-            digest,
-        },
-        Message::Idle { epoch: EPOCH, to_run, wants_copy: true },
-        Message::HandOver { epoch: EPOCH, to_run },
-        Message::StillPromised { epoch: EPOCH, round: 1 },
-        Message::NothingHigher { epoch: EPOCH, round: 1 },
-    ];
-    let kinds: BTreeSet<&str> = messages.iter().map(Message::name).collect();
-    assert_eq!(kinds.len(), 21, "a kind of message is missing here");
-    messages
-}
+use crate::ids::ServerId;
 
 #[test]
 fn every_message_survives_the_wire() {
-    for message in every_message() {
+    for message in messages() {
         for cluster in [None, Some(CLUSTER)] {
             let bytes = message_to_wire(cluster, message.clone()).encode_to_vec();
             let wire = v1::LinkMessage::decode(bytes.as_slice()).expect("well formed");
@@ -139,7 +30,7 @@ fn a_handshake_survives_the_wire() {
 
 #[test]
 fn no_garbled_message_panics() {
-    for message in every_message() {
+    for message in messages() {
         let bytes = message_to_wire(Some(CLUSTER), message).encode_to_vec();
         for position in 0..bytes.len() {
             for change in [0x01, 0x80, 0xff] {
