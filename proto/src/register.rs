@@ -159,4 +159,19 @@ mod tests {
             assert_eq!(Register::decode(register.encode()), Ok(register));
         }
     }
+
+    #[test]
+    fn a_register_has_one_encoding() {
+        let mut two = view(3);
+        two.in_sync.insert(Member { server: ServerId(1), store: StoreId(2) });
+        let bytes = Register { promised: two.epoch, accepted: Some(two), standing: Standing::Intact }.encode();
+        let written = |member: usize| bytes.len() - 4 - 9 * (2 - member)..bytes.len() - 4 - 9 * (1 - member);
+        let (first, second) = (bytes[written(0)].to_vec(), bytes[written(1)].to_vec());
+        for (before, behind) in [(&second, &first), (&first, &first)] {
+            let mut other = bytes.clone();
+            other[written(0)].copy_from_slice(before);
+            other[written(1)].copy_from_slice(behind);
+            assert_eq!(Register::decode(other), Err(Malformed("view members")));
+        }
+    }
 }

@@ -178,10 +178,13 @@ fn read_members(reader: &mut Reader) -> Result<BTreeSet<Member>, Malformed> {
     }
     let mut members = BTreeSet::new();
     for _ in 0..count {
-        members.insert(Member {
-            server: ServerId(reader.u8("member server")?),
-            store: StoreId(reader.u64("member store")?),
-        });
+        let member =
+            Member { server: ServerId(reader.u8("member server")?), store: StoreId(reader.u64("member store")?) };
+        // In one order and none twice, so that a view has one encoding.
+        if members.last().is_some_and(|last| *last >= member) {
+            return Err(Malformed("view members"));
+        }
+        members.insert(member);
     }
     Ok(members)
 }

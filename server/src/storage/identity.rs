@@ -65,6 +65,10 @@ pub(super) fn decode_identity(bytes: Vec<u8>) -> Result<Identity, Malformed> {
     let mut enrolled = BTreeMap::new();
     for _ in 0..count {
         let server = ServerId(reader.u8("enrolled server")?);
+        // In one order and none twice, so that an identity has one encoding.
+        if enrolled.last_key_value().is_some_and(|(last, _)| *last >= server) {
+            return Err(Malformed("enrolled server"));
+        }
         enrolled.insert(server, StoreId(reader.u64("enrolled store")?));
     }
     let enrolment_open = match reader.u8("identity enrolment")? {
@@ -177,6 +181,16 @@ mod tests {
         for length in 0..bytes.len() {
             assert!(decode_recovery(bytes[..length].to_vec()).is_err(), "accepted {length} bytes");
         }
+    }
+
+    #[test]
+    fn an_identity_has_one_encoding() {
+        let mut bytes = encode_identity(&example());
+        let (first, second) = (bytes.len() - 1 - 18, bytes.len() - 1 - 9);
+        bytes.swap(first, second);
+        assert_eq!(decode_identity(bytes.clone()), Err(Malformed("enrolled server")));
+        bytes[first] = bytes[second];
+        assert_eq!(decode_identity(bytes), Err(Malformed("enrolled server")));
     }
 
     #[test]
