@@ -122,6 +122,10 @@ pub(super) fn scan(files: &dyn Files, dir: &Path, store: StoreId, synced: u64) -
         let length = file.length().map_err(io("read"))?;
         disk_bytes += length;
         let bytes = file.read_at(0, usize::try_from(length).unwrap_or(usize::MAX)).map_err(io("read"))?;
+        if bytes.len() < HEADER_BYTES {
+            // It was written in this length before it had its name.
+            return Err(StorageError::damaged(path, length, "the segment ends before its first frame"));
+        }
         let site = Site { store, segment: head.number };
         let stop = next.map(|next| next.first_sequence);
         let (at, hole) = read_frames(&mut state, &bytes, site, stop, path)?;
@@ -182,15 +186,17 @@ fn read_frames(
     stop: Option<u64>,
     path: &Path,
 ) -> Result<(usize, Option<&'static str>), StorageError> {
-    let mut at = HEADER_BYTES.min(bytes.len());
+    let mut at = HEADER_BYTES;
     loop {
         if stop == Some(state.next_sequence) {
             return Ok((at, None));
         }
-        match frame::check(&bytes[at..], site, at as u64) {
+        // The file may end within the zeros that fill a frame up: the next frame belongs behind them all the same.
+        let rest = bytes.get(at..).unwrap_or_default();
+        match frame::check(rest, site, at as u64) {
             Ok(frame) => {
-                state.take(frame, &bytes[at..]).map_err(|what| StorageError::damaged(path, at as u64, what))?;
-                at = (at + frame.bytes()).min(bytes.len());
+                state.take(frame, rest).map_err(|what| StorageError::damaged(path, at as u64, what))?;
+                at += frame.bytes();
             }
             Err(what) => match stop {
                 None => return Ok((at, Some(what))),

@@ -271,6 +271,31 @@ fn a_last_segment_that_is_gone_is_damage() {
 }
 
 #[test]
+fn a_segment_that_ends_before_its_first_frame_is_damage() {
+    let dir = Dir::with(&[]);
+    for length in [FRAMES as usize - 1, 72] {
+        dir.edit(|bytes| bytes.truncate(length));
+        let damage = dir.damage();
+        assert_eq!((damage.file, damage.offset), (dir.log(), length as u64));
+    }
+}
+
+#[test]
+fn a_log_that_ends_within_the_padding_of_its_last_frame_goes_on_behind_it() {
+    let dir = Dir::with(&[append(1, 1)]);
+    dir.edit(|bytes| {
+        let end = frames(bytes)[1];
+        assert_eq!(bytes[end - 4..end], [0; 4], "padding");
+        bytes.truncate(end - 4);
+    });
+    let (durable, mut store) = load(dir.path());
+    assert_eq!(indices(&durable), [1]);
+    write(&mut store, &[append(2, 2)]);
+    drop(store);
+    assert_eq!(indices(&load(dir.path()).0), [1, 2]);
+}
+
+#[test]
 fn a_store_without_any_segment_is_damage() {
     let dir = Dir::with(&[]);
     fs::remove_file(dir.log()).expect("removed");
