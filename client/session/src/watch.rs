@@ -91,7 +91,8 @@ impl Watch {
 
     /// The first version that is wanted; `None` where the server is to say.
     pub fn wanted(&self) -> Option<Version> {
-        self.told.map(Version::next)
+        // A server may say anything, even that the last of all versions was told.
+        self.told.map(|told| Version(told.0.saturating_add(1)))
     }
 
     /// All up to here was told; `None` before it has begun.
@@ -184,6 +185,15 @@ mod tests {
     use super::*;
 
     const CLUSTER: &str = "1/1";
+
+    #[test]
+    fn a_server_that_names_the_last_of_all_versions_is_survived() {
+        let mut watch = Watch::new(None, 0);
+        watch.began(CLUSTER, Version(5)).expect("the first one says where it begins");
+        watch.progressed(Version(u64::MAX));
+        assert_eq!(watch.wanted(), Some(Version(u64::MAX)));
+        assert!(!watch.is_news(Version(u64::MAX)));
+    }
 
     #[test]
     fn what_was_told_is_told_once_whoever_tells_it() {
