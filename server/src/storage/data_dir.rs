@@ -409,7 +409,12 @@ impl DataDir {
 }
 
 /// Makes a store that is whole and durable, under the name from which it takes the place of the present one.
-fn form(files: &dyn Files, dir: &Path, identity: &Identity, register: Option<&Register>) -> Result<(), StorageError> {
+pub(super) fn form(
+    files: &dyn Files,
+    dir: &Path,
+    identity: &Identity,
+    register: Option<&Register>,
+) -> Result<(), StorageError> {
     let path = dir.join(FORMING);
     let io = |what| {
         let path = path.clone();

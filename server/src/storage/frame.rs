@@ -127,6 +127,17 @@ pub(super) fn check(bytes: &[u8], site: Site, offset: u64) -> Result<Frame, &'st
     Ok(Frame { head: Head { content, sequence: long(16), group: long(24), chain }, body_bytes })
 }
 
+/// Makes the checksum of a frame right again that was changed; how far the next one is, where it has the length that it
+/// says.
+#[cfg(any(test, feature = "testing"))]
+pub(super) fn seal(bytes: &mut [u8], site: Site, offset: u64) -> Option<usize> {
+    let (header, rest) = bytes.split_first_chunk_mut::<HEADER_BYTES>()?;
+    let body_bytes = u32::from_le_bytes([header[8], header[9], header[10], header[11]]) as usize;
+    let sum = checksum(site, offset, &header[..64], rest.get(..body_bytes)?);
+    header[64..].copy_from_slice(&sum.to_le_bytes());
+    Some(frame_bytes(body_bytes))
+}
+
 /// Reads the entries of a frame's body; they share its buffer.
 ///
 /// **Errors:** what is wrong, as half a sentence.

@@ -33,6 +33,8 @@ mod os_files;
 mod power_failure;
 mod progress;
 mod queue;
+#[cfg(any(test, feature = "testing"))]
+pub mod raw;
 mod recover;
 mod scan;
 mod segment;

@@ -9,6 +9,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::StorageError;
 use super::files::{Files, OpenFile};
+#[cfg(any(test, feature = "testing"))]
+use super::frame::{self, Site};
 use super::slots::FORMAT;
 
 /// Frames begin here: a block of its own, so that no write of a frame ever touches the header's.
@@ -77,6 +79,18 @@ impl SegmentHead {
             return Err(Malformed("the header of the segment has a wrong checksum"));
         }
         Ok((format, Self { store, number, first_sequence, base: Position { index, hash } }))
+    }
+}
+
+/// Makes the checksums of a header and of the frames behind it right again that were changed.
+#[cfg(any(test, feature = "testing"))]
+pub(super) fn seal(bytes: &mut [u8], site: Site) {
+    let Some((head, _)) = bytes.split_first_chunk_mut::<72>() else { return };
+    let sum = xxh3_64(&head[..64]);
+    head[64..].copy_from_slice(&sum.to_le_bytes());
+    let mut at = HEADER_BYTES;
+    while let Some(next) = bytes.get_mut(at..).and_then(|rest| frame::seal(rest, site, at as u64)) {
+        at += next;
     }
 }
 

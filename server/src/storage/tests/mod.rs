@@ -17,8 +17,7 @@ use heirloom_proto::{
 };
 
 use super::log::LogRecord;
-use super::progress::Progress;
-use super::{DataDir, Files, OsFiles, Store};
+use super::{DataDir, Files, OsFiles, Store, raw};
 
 const ME: ServerId = ServerId(0);
 const CLUSTER: ClusterId = ClusterId { id: 77, generation: 3 };
@@ -89,7 +88,5 @@ fn write(store: &mut Store, records: &[LogRecord]) {
     for record in records {
         store.log.log.carry_out(std::slice::from_ref(record)).expect("written");
     }
-    let end = store.log.log.end().index;
-    let reached = Progress { confirmed: end, commit: LogIndex(0), synced: store.log.log.synced() };
-    store.log.progress.note(&reached.encode()).expect("noted");
+    raw::note_progress(store).expect("noted");
 }

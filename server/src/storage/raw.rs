@@ -1,0 +1,71 @@
+//! Data directories as tests need them: made of given parts, and made to look whole after bytes of them were changed.
+//!
+//! A checksum keeps all that is changed at random away from what lies behind it. Sealed again, bytes that were never
+//! written come as far as the readers of what they say.
+
+use std::path::Path;
+
+use heirloom_proto::{Identity, LogIndex, Record, Register, StoreId};
+
+use super::data_dir::{DataDir, Store, form};
+use super::error::StorageError;
+use super::files::Files;
+use super::folder::create_all;
+use super::frame::Site;
+use super::log::LogRecord;
+use super::progress::Progress;
+use super::{segment, slots};
+
+/// Makes a data directory with this identity and this register; its log is empty.
+///
+/// **Errors:** where it can't be written.
+pub fn format(
+    files: &dyn Files,
+    path: &Path,
+    identity: &Identity,
+    register: Option<&Register>,
+) -> Result<(), StorageError> {
+    create_all(files, path)?;
+    form(files, path, identity, register)
+}
+
+/// Carries out changes of the log, those of a group by one write and one sync, and notes how far it is synced.
+///
+/// **Errors:** where they can't be written.
+///
+/// **Panics if** they do not continue the log, or are no changes of the log.
+pub fn write(store: &mut Store, groups: &[Vec<Record>]) -> Result<(), StorageError> {
+    for group in groups {
+        let of_log = |record: &Record| match record {
+            Record::Append(entries) => LogRecord::Append(entries.clone()),
+            Record::Cut { keep } => LogRecord::Cut(*keep),
+            Record::Register(_) | Record::Identity(_) => panic!("no change of the log: {record:?}"),
+        };
+        store.log.log.carry_out(&group.iter().map(of_log).collect::<Vec<_>>())?;
+    }
+    note_progress(store)
+}
+
+/// Notes that the log is confirmed and synced as far as it goes.
+pub(super) fn note_progress(store: &mut Store) -> Result<(), StorageError> {
+    let log = &store.log.log;
+    let reached = Progress { confirmed: log.end().index, commit: LogIndex(0), synced: log.synced() };
+    store.log.progress.note(&reached.encode())
+}
+
+/// Leaves a data directory as a `recover` does that was killed before it was done.
+///
+/// **Errors:** where it can't be written.
+pub fn begin_recovery(dir: &mut DataDir, identity: &Identity, register: &Register) -> Result<(), StorageError> {
+    dir.begin_recovery(identity, register)
+}
+
+/// Makes the checksum right again of the bytes of an identity, a register, a progress or a recovery.
+pub fn seal_record(bytes: &mut [u8]) {
+    slots::seal(bytes);
+}
+
+/// Makes the checksums right again of the bytes of this segment of the log of a store.
+pub fn seal_segment(bytes: &mut [u8], store: StoreId, segment: u64) {
+    segment::seal(bytes, Site { store, segment });
+}
