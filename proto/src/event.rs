@@ -180,13 +180,16 @@ pub struct Durable {
     pub commit: LogIndex,
 }
 
-/// The random numbers of a run, drawn by the runtime.
+/// What the runtime gives a run: its random numbers, and where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Birth {
     /// The run.
     pub run: RunId,
     /// Used where this run founds a cluster.
     pub cluster: u64,
+    /// Whether the process goes on in which the run before this one ended: nobody can have put another directory in the
+    /// place of the one that it left.
+    pub same_process: bool,
 }
 
 /// Why a run of the node is over.
@@ -203,6 +206,12 @@ pub enum Cause {
     /// The log can't be reconciled: set the store aside, format a new one and come back as a learner.
     Irreconcilable {
         /// What was found.
+        what: String,
+    },
+    /// Another server knows this store better than it is: its directory was put back from an older copy. Its register
+    /// counts as lost: set the store aside, format a new one and come back as a learner.
+    Outdated {
+        /// Who remembers what.
         what: String,
     },
     /// The disk failed.

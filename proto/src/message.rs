@@ -207,7 +207,8 @@ pub struct Grant {
 pub struct Testimony {
     /// The question.
     pub ask: u64,
-    /// The sender's register, as durably stored; `None` where it is blank: it belongs to no cluster yet.
+    /// The sender's register, as durably stored; `None` where it is blank: it belongs to no cluster yet. One that has
+    /// just come back and may be an older copy says that it does not vote.
     pub register: Option<Register>,
     /// The cluster's constants, or those that a blank sender was started with.
     pub constants: Constants,
@@ -215,6 +216,36 @@ pub struct Testimony {
     pub cluster: Option<ClusterId>,
     /// The primary that the sender hears, both ways.
     pub hears: Option<(ServerId, RunId)>,
+    /// What the sender remembers of the asker's store.
+    pub remembered: Option<Remembered>,
+}
+
+/// What one server knows of another one's store: a lower bound of what an intact directory of that store holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Remembered {
+    /// The store.
+    pub store: StoreId,
+    /// It has promised this epoch.
+    pub promised: Epoch,
+    /// The newest epoch in which it is known to have confirmed anything.
+    pub confirmed_in: Epoch,
+    /// How far it has confirmed in that epoch: its log goes as far, unless it has promised a higher one since.
+    pub confirmed: LogIndex,
+    /// Its log goes as far, whatever it has promised since.
+    pub committed: LogIndex,
+}
+
+impl Remembered {
+    /// A store of which nothing is known.
+    pub fn nothing_of(store: StoreId) -> Self {
+        Self {
+            store,
+            promised: Epoch::NONE,
+            confirmed_in: Epoch::NONE,
+            confirmed: LogIndex::ZERO,
+            committed: LogIndex::ZERO,
+        }
+    }
 }
 
 /// The end of a log as another server needs to know it to find the common prefix.

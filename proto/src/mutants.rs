@@ -68,6 +68,8 @@ mutants! {
     RecoveryOnlyHeard = "5, 9",
     /// Recovery: whoever lost its register gives no vote before it has heard from all other voters.
     AmnesiacVotes = "9",
+    /// Recovery: who begins a run asks what the others remember of its store, and gives no vote before they have answered.
+    OldCopyVotes = "9",
     /// Recovery: a word of an epoch is not enough, the primary must have answered this run with its cut.
     StartEpochEndsRecovery = "5",
     /// Recovery: the last one standing leads again alone only where its log holds the marker of its view's epoch.

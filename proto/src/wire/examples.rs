@@ -9,7 +9,7 @@ use crate::config::{Constants, QuorumRule, VoterKind};
 use crate::entry::{Answer, Effect, Entry, Sealed};
 use crate::hash::{ChainHash, Digest};
 use crate::ids::{ClusterId, Epoch, LogIndex, Member, Position, RunId, ServerId, SessionId, StoreId, Version};
-use crate::message::{EpochEnd, Grant, Message, Tail, Testimony};
+use crate::message::{EpochEnd, Grant, Message, Remembered, Tail, Testimony};
 use crate::register::{Register, Standing};
 use crate::request::{
     Change, Condition, Consistency, KeyChange, Refusal, Request, RequestId, Response, Seen, Together,
@@ -60,7 +60,14 @@ pub(super) fn entry(index: u64) -> Sealed {
 fn testimony(register: Option<Register>) -> Message {
     let hears = register.is_some().then_some((ServerId(1), RunId(8)));
     let cluster = register.is_some().then_some(CLUSTER);
-    Message::Testimony(Box::new(Testimony { ask: 1, register, constants: constants(), cluster, hears }))
+    let remembered = cluster.map(|_| Remembered {
+        store: StoreId(3),
+        promised: EPOCH,
+        confirmed_in: EPOCH,
+        confirmed: LogIndex(6),
+        committed: LogIndex(5),
+    });
+    Message::Testimony(Box::new(Testimony { ask: 1, register, constants: constants(), cluster, hears, remembered }))
 }
 
 /// At least one message between servers of every kind.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::parts::{
     chain_from_wire, chain_to_wire, cluster_from_wire, cluster_to_wire, constants_from_wire, constants_to_wire,
     digest_from_wire, digest_to_wire, member_from_wire, member_to_wire, position_from_wire, position_to_wire,
-    register_from_wire, register_to_wire, tail_from_wire, tail_to_wire, view_from_wire, view_to_wire,
+    register_from_wire, register_to_wire, remembered_from_wire, remembered_to_wire, tail_from_wire, tail_to_wire,
+    view_from_wire, view_to_wire,
 };
 use super::span_to_wire;
 use super::v1::{self, link_message::Message as Wire};
@@ -266,6 +267,7 @@ fn testimony_to_wire(testimony: &Testimony) -> v1::Testimony {
         cluster,
         generation,
         hears: testimony.hears.map(hears),
+        remembered: testimony.remembered.as_ref().map(remembered_to_wire),
     }
 }
 
@@ -277,6 +279,7 @@ fn testimony_from_wire(wire: v1::Testimony) -> Result<Testimony, Malformed> {
         constants: constants_from_wire(wire.constants)?,
         cluster: cluster_from_wire(wire.cluster, wire.generation),
         hears: wire.hears.map(hears).transpose()?,
+        remembered: wire.remembered.map(remembered_from_wire).transpose()?,
     })
 }
 

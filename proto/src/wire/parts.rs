@@ -11,7 +11,7 @@ use crate::config::{Constants, QuorumRule, VoterKind};
 use crate::hash::{ChainHash, Digest};
 use crate::ids::{ClusterId, LogIndex, Member, Position, StoreId};
 use crate::limits::{SERVERS_MAX, TAIL_EPOCHS_MAX};
-use crate::message::{EpochEnd, Tail};
+use crate::message::{EpochEnd, Remembered, Tail};
 use crate::register::{Register, Standing};
 use crate::time::Drift;
 use crate::view::View;
@@ -175,6 +175,26 @@ pub(super) fn constants_from_wire(wire: Option<v1::Constants>) -> Result<Constan
         return Err(Malformed("constants"));
     }
     Ok(constants)
+}
+
+pub(super) fn remembered_to_wire(remembered: &Remembered) -> v1::Remembered {
+    v1::Remembered {
+        store: remembered.store.0,
+        promised: Some(epoch_to_wire(remembered.promised)),
+        confirmed_in: Some(epoch_to_wire(remembered.confirmed_in)),
+        confirmed: remembered.confirmed.0,
+        committed: remembered.committed.0,
+    }
+}
+
+pub(super) fn remembered_from_wire(wire: v1::Remembered) -> Result<Remembered, Malformed> {
+    Ok(Remembered {
+        store: StoreId(wire.store),
+        promised: epoch_from_wire(wire.promised)?,
+        confirmed_in: epoch_from_wire(wire.confirmed_in)?,
+        confirmed: LogIndex(wire.confirmed),
+        committed: LogIndex(wire.committed),
+    })
 }
 
 pub(super) fn tail_to_wire(tail: &Tail) -> v1::Tail {

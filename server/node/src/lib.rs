@@ -23,11 +23,14 @@
 //!
 //! - The whole log is kept in memory; snapshots, which cut it, are yet to come.
 //! - Read leases of backups are yet to come: a linearizable read is answered by the primary.
-//! - A data directory put back from an old copy is not noticed yet (PROTOCOL 9, last sentences).
+//! - A data directory put back from an old copy is noticed only where another server that remembers it answers in time
+//!   (`doubt`, docs/decisions/0015).
 //! - Where `--quorum survivors` leaves one server alone and it dies between storing a new view of itself and its marker,
 //!   it waits for the other server although it need not.
 
+mod doubt;
 mod founding;
+mod memory;
 mod node;
 mod patience;
 mod peers;

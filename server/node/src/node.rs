@@ -11,6 +11,8 @@ use heirloom_proto::{
     ServerId, Standing, Time, VoterKind, WallTime, planted,
 };
 
+use crate::doubt::{Doubt, unheard};
+use crate::memory::Memory;
 use crate::patience::Patience;
 use crate::peers::Peers;
 use crate::proofs::Proofs;
@@ -52,6 +54,12 @@ pub struct Node {
     pub(crate) proofs: Proofs,
     pub(crate) watch: PrimaryWatch,
     pub(crate) patience: Patience,
+    /// What is remembered of the other servers' stores.
+    pub(crate) memory: Memory,
+    /// While the own directory may be an older copy.
+    pub(crate) doubt: Option<Doubt>,
+    /// Other voters that have not said in this run what they remember of it.
+    pub(crate) unheard: BTreeSet<ServerId>,
     /// The question under way.
     pub(crate) inquiry: Option<Inquiry>,
     pub(crate) asks: u64,
@@ -117,6 +125,9 @@ impl Node {
             proofs: Proofs::default(),
             watch: PrimaryWatch::default(),
             patience: Patience::default(),
+            memory: Memory::default(),
+            doubt: None,
+            unheard: BTreeSet::new(),
             inquiry: None,
             // So that an answer to an earlier run is none to this one (docs/decisions/0005).
             asks: birth.run.0,
@@ -129,6 +140,8 @@ impl Node {
             wall: WallTime(0),
             told: (RoleName::Recovering, None),
         };
+        node.unheard = unheard(node.others(), birth.same_process);
+        node.doubt = (!node.unheard.is_empty()).then(|| Doubt::until(now + node.config.suspicion));
         let mut out = node.outbox();
         node.tick(now, &mut out);
         let actions = node.finish(now, out);

@@ -64,6 +64,11 @@ impl Peers {
         }
     }
 
+    /// Whether this is the run of its server that is known to live.
+    pub(crate) fn is_current(&self, peer: Peer) -> bool {
+        self.known.get(&peer.server).is_some_and(|known| known.peer == peer)
+    }
+
     /// The run of a server that was heard last.
     pub(crate) fn run(&self, server: ServerId) -> Option<RunId> {
         self.known.get(&server).map(|known| known.peer.run)

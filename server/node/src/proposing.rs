@@ -114,7 +114,10 @@ impl Node {
     }
 
     pub(crate) fn questioned(&mut self, now: Time, from: Peer, cluster: Option<ClusterId>, ask: u64, out: &mut Outbox) {
-        self.testify(now, from.server, ask, out);
+        self.testify(now, from, ask, out);
+        if let Some(doubt) = &mut self.doubt {
+            doubt.questioned(from, ask);
+        }
         if cluster.is_none() {
             self.enrol(from.member(), out);
         }
@@ -132,15 +135,21 @@ impl Node {
         }
     }
 
-    pub(crate) fn testify(&self, now: Time, to: ServerId, ask: u64, out: &mut Outbox) {
+    pub(crate) fn testify(&self, now: Time, to: Peer, ask: u64, out: &mut Outbox) {
+        let mut register = self.durable_register.clone().filter(|_| self.cluster().is_some());
+        if let (Some(register), Some(_)) = (&mut register, &self.doubt) {
+            // Nobody may take its word for all that it ever knew.
+            register.standing = Standing::Amnesiac;
+        }
         let testimony = Testimony {
             ask,
-            register: self.durable_register.clone().filter(|_| self.cluster().is_some()),
+            register,
             constants: self.config.constants.clone(),
             cluster: self.cluster(),
             hears: self.hears(now),
+            remembered: self.remembered(to.member()),
         };
-        out.send(to, Message::Testimony(Box::new(testimony)));
+        out.send(to.server, Message::Testimony(Box::new(testimony)));
     }
 
     pub(crate) fn testified(&mut self, now: Time, from: Peer, testimony: Testimony, out: &mut Outbox) {
@@ -151,6 +160,10 @@ impl Node {
         if let (None, Some(theirs)) = (self.cluster(), cluster) {
             self.met = Some((theirs, testimony.constants.clone()));
         }
+        if self.is_told_to_be_older(from.server, &testimony, out) {
+            return;
+        }
+        self.has_answered(now, from.server, testimony.ask, out);
         if let Some(inquiry) = self.inquiry.as_mut().filter(|inquiry| inquiry.ask == testimony.ask) {
             inquiry.answers.insert(from.server, Answered { from, cluster, testimony });
             self.decide(now, out);
@@ -224,6 +237,7 @@ impl Node {
     /// Whether this node may propose at all.
     fn may_propose(&self) -> bool {
         self.attempt.is_none()
+            && self.doubt.is_none()
             && self.register.standing == Standing::Intact
             && self.durable_register.as_ref().is_some_and(|register| register.standing == Standing::Intact)
             && (!self.recovering || self.last_standing)

@@ -24,6 +24,7 @@ impl Node {
             primary.heartbeat(peer, true, self.setting(now, &excused), out);
         }
         self.ask_again(now, peer.server, out);
+        self.ask_of_me(now, Some(peer.server), out);
     }
 
     pub(crate) fn peer_broken(&mut self, now: Time, peer: Peer, out: &mut Outbox) {
@@ -97,6 +98,21 @@ impl Node {
             }
             self.highest_seen = self.highest_seen.max(epoch);
         }
+        self.memory.heard(from, current, &message);
+        if let Some(message) = self.hold(from, message) {
+            self.take(now, from, cluster, message, out);
+        }
+    }
+
+    /// Takes a message whose time has come.
+    pub(crate) fn take(
+        &mut self,
+        now: Time,
+        from: Peer,
+        cluster: Option<ClusterId>,
+        message: Message,
+        out: &mut Outbox,
+    ) {
         match message {
             Message::Question { ask } => self.questioned(now, from, cluster, ask, out),
             Message::Testimony(testimony) => self.testified(now, from, *testimony, out),
@@ -111,7 +127,10 @@ impl Node {
             Message::Accepted { epoch } => self.accepted(now, from.server, epoch, out),
             Message::StartEpoch { view } => self.asked_to_start(now, from.server, &view, out),
             Message::Heartbeat { epoch, to_run, sent_at, hears_you, commit_index, grant } => {
-                let right = to_run == self.run() && epoch.server == from.server && epoch.run == from.run && current;
+                let right = to_run == self.run()
+                    && epoch.server == from.server
+                    && epoch.run == from.run
+                    && self.peers.is_current(from);
                 if right {
                     self.heartbeat(now, from, epoch, sent_at, hears_you, (commit_index, grant), out);
                 }
@@ -160,7 +179,7 @@ impl Node {
                 {
                     self.told_to_differ(*epoch, out);
                 }
-                if current {
+                if self.peers.is_current(from) {
                     self.answered_as_primary(now, from, for_primary, out);
                 }
             }
@@ -217,7 +236,7 @@ impl Node {
                     self.halt(Cause::Superseded { cluster: theirs }, None, out);
                 } else if !matches!(message, Message::Testimony(_)) {
                     // Any word of ours tells it that there is a higher generation.
-                    self.testify(now, from.server, 0, out);
+                    self.testify(now, from, 0, out);
                 }
                 false
             }
@@ -267,6 +286,11 @@ impl Node {
             self.patience.led();
         }
         self.patience.goes_on(now, self.config.suspicion);
+        if self.durable_register.as_ref().is_some_and(|register| register.accepted_epoch() == epoch)
+            && matches!(self.role, Role::Witness)
+        {
+            self.memory.committed(commit_index);
+        }
         if epoch == self.register.promised {
             // The proposal for which this server has waited has come to its end.
             self.propose_after = self.propose_after.min(now);

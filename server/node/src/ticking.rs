@@ -9,7 +9,8 @@ impl Node {
     ///
     /// [`Event::Deadline`]: heirloom_proto::Event::Deadline
     pub fn next_deadline(&self) -> Option<Time> {
-        let mut deadline = self.tick_at;
+        let doubted = self.doubt.as_ref().map(|doubt| doubt.until);
+        let mut deadline = doubted.map_or(self.tick_at, |until| until.min(self.tick_at));
         match &self.role {
             Role::Over => return None,
             Role::Primary(primary) => {
@@ -39,6 +40,7 @@ impl Node {
         self.probe_unsettled(now, out);
         self.found_alone(now, out);
         self.ask_silent(now, out);
+        self.ask_of_me(now, None, out);
         self.consider(now, out);
         if let Role::Primary(primary) = &self.role
             && primary.serves()
@@ -54,6 +56,10 @@ impl Node {
 
     /// What may have become due with time.
     pub(crate) fn on_time(&mut self, now: Time, out: &mut Outbox) {
+        if self.doubt.as_ref().is_some_and(|doubt| now >= doubt.until) {
+            self.trust(now, out);
+            self.consider(now, out);
+        }
         let known = self.primary_known(now);
         if let Role::Copy(backup) = &mut self.role {
             backup.answer_reads(now, known, out);

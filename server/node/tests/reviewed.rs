@@ -418,7 +418,8 @@ impl Forgetful {
             value_bytes_max: 1 << 20,
         };
         let durable = Durable { identity, register: None, log: Vec::new(), commit: LogIndex::ZERO };
-        let (mut node, actions) = Node::recover(config, Birth { run: me.run, cluster: 9 }, durable, Self::NOW);
+        let (mut node, actions) =
+            Node::recover(config, Birth { run: me.run, cluster: 9, same_process: true }, durable, Self::NOW);
         let ask = actions.iter().find_map(|action| match action {
             Action::Send { message: Message::Question { ask }, .. } => Some(*ask),
             _ => None,
@@ -441,6 +442,7 @@ impl Forgetful {
             constants: self.constants.clone(),
             cluster: Some(self.cluster),
             hears: None,
+            remembered: None,
         };
         self.receive(from, Message::Testimony(Box::new(testimony)))
     }

@@ -71,10 +71,10 @@ impl Records {
 }
 
 impl Driver {
-    /// Lives one run of the node. When this returns the node is gone, its streams are closed, and what it wanted on disk
+    /// Lives one run of the node, the first of this process or another one. When this returns the node is gone, its streams are closed, and what it wanted on disk
     /// is there.
-    pub(super) async fn live(&mut self, durable: Durable, store: Store) -> Result<Ended, Failure> {
-        let mut birth = Birth { run: RunId(random::number()?), cluster: random::number()? };
+    pub(super) async fn live(&mut self, durable: Durable, store: Store, same_process: bool) -> Result<Ended, Failure> {
+        let mut birth = Birth { run: RunId(random::number()?), cluster: random::number()?, same_process };
         if self.settings.planted.has(Mutant::RunIdReused) {
             birth.run = RunId(1 + u64::from(durable.identity.server.0));
         }

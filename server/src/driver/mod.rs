@@ -107,9 +107,10 @@ impl Driver {
     /// When it returns, the node has stopped and its records are on disk; its streams are closed.
     pub(crate) async fn run(mut self) -> Result<(), Failure> {
         let mut next = restart::Restart::Reload;
+        let mut same_process = false;
         loop {
             let Some((durable, store)) = self.load(next).await? else { return Ok(()) };
-            match self.live(durable, store).await? {
+            match self.live(durable, store, same_process).await? {
                 Ended::Stopped => return Ok(()),
                 Ended::Halted(Cause::Disk { what }) if says_full(&what) => {
                     if !self.wait_for_room(&what).await? {
@@ -119,6 +120,7 @@ impl Driver {
                 }
                 Ended::Halted(cause) => next = self.after(cause)?,
             }
+            same_process = true;
         }
     }
 

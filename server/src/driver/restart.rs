@@ -39,6 +39,13 @@ impl Driver {
                 tracing::error!("the log can't be reconciled with the cluster's ({what}): setting the store aside");
                 Ok(Restart::Amnesiac)
             }
+            Cause::Outdated { what } => {
+                tracing::error!(
+                    "the data directory was put back from an older copy ({what}): setting the store aside, this server \
+                     comes back without data and is given a new copy"
+                );
+                Ok(Restart::Amnesiac)
+            }
             Cause::Disk { what } => Err(Failure::of_disk(what)),
             Cause::Misconfigured { what } => Err(Failure::Usage(what)),
         }

@@ -65,6 +65,8 @@ pub struct Laws {
     chosen: Option<Epoch>,
     /// The highest epoch in which a client was told that a change is committed.
     acknowledged: Option<Epoch>,
+    /// Stores that were put back as an older copy, which is the fault of none that runs.
+    put_back: BTreeSet<Member>,
     /// Members that told the primary of an epoch of another state than the committed one.
     differ: BTreeSet<(Epoch, Member)>,
     min_copies: usize,
@@ -147,6 +149,12 @@ impl Laws {
         }
     }
 
+    /// Takes note that an older copy takes the place of a store, which then lacks what it had: law 2 says nothing of it any
+    /// more. What comes of it if it goes on as if it had all is for the others.
+    pub fn put_back(&mut self, store: Member) {
+        self.put_back.insert(store);
+    }
+
     /// Law 11 under the rule `survivors`, where the other server has been down for long: whoever was told of a change
     /// that is committed by one member alone can count on that one alone.
     pub fn alone(&self, servers: &[impl Observed]) -> Checked {
@@ -172,7 +180,9 @@ impl Laws {
     /// one that it counts on.
     pub fn survive_without(&self, servers: &[impl Observed], server: ServerId) -> bool {
         let Some(chosen) = self.chosen else { return false };
-        let kept = |member: &Member| servers[usize::from(member.server.0)].member() == *member;
+        let kept = |member: &Member| {
+            servers[usize::from(member.server.0)].member() == *member && !self.put_back.contains(member)
+        };
         let elsewhere = |member: &Member| member.server != server && kept(member);
         self.views.range(chosen..).all(|(_, view)| view.in_sync.iter().any(elsewhere))
     }
@@ -279,7 +289,8 @@ impl Laws {
             let must_have = self.must_have.entry(*member).or_default();
             *must_have = (*must_have).max(end);
             let server = &servers[usize::from(member.server.0)];
-            if server.member() == *member && self.copy_at(server, end) != self.oracle.position_at(end) {
+            let put_back = self.put_back.contains(member);
+            if !put_back && server.member() == *member && self.copy_at(server, end) != self.oracle.position_at(end) {
                 return Violation::of(
                     2,
                     format!(
@@ -294,6 +305,9 @@ impl Laws {
 
     /// Law 2 for all time: a store keeps what a view counts on.
     fn kept(&self, server: &impl Observed) -> Checked {
+        if self.put_back.contains(&server.member()) {
+            return Ok(());
+        }
         let Some(must_have) = self.must_have.get(&server.member()) else { return Ok(()) };
         if self.copy_at(server, *must_have) != self.oracle.position_at(*must_have) {
             return Violation::of(

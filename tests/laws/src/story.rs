@@ -1,5 +1,6 @@
 //! How events and actions are told: one short line each.
 
+use heirloom_proto::message::Remembered;
 use heirloom_proto::{
     Action, Answer, Change, Epoch, Event, LogIndex, Member, Message, Note, Position, Record, Register, Request, RunId,
     Sealed, Standing, View,
@@ -85,7 +86,13 @@ pub fn message(message: &Message) -> String {
         Message::Question { ask } => format!("{name} {ask}"),
         Message::Testimony(testimony) => {
             let hears = testimony.hears.map(|(server, heard)| format!("{server}{}", run(heard)));
-            format!("{name} {}: {} hears {hears:?}", testimony.ask, register(testimony.register.as_ref()))
+            let remembered = testimony.remembered.as_ref().map_or(String::new(), |known| {
+                let (promised, confirmed_in) = (epoch(known.promised), epoch(known.confirmed_in));
+                let Remembered { confirmed, committed, .. } = known;
+                format!(", remembers {promised}, confirmed {confirmed} in {confirmed_in}, committed {committed}")
+            });
+            let own = register(testimony.register.as_ref());
+            format!("{name} {}: {own} hears {hears:?}{remembered}", testimony.ask)
         }
         Message::Enrol { store, .. } => format!("{name} {:03x}", store.0 >> 52),
         Message::Promise { epoch: proposed } => format!("{name} {}?", epoch(*proposed)),

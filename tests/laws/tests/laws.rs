@@ -51,7 +51,7 @@ impl Alone {
             suspicion: Duration::from_millis(400),
             value_bytes_max: 1 << 20,
         };
-        let birth = Birth { run: RunId(run), cluster: 7 };
+        let birth = Birth { run: RunId(run), cluster: 7, same_process: false };
         let (node, actions) = Node::recover(config, birth, self.disk.clone(), self.now);
         self.node = Some(node);
         let mut actions = self.lawful(actions);

@@ -91,6 +91,7 @@ pub const NOT_CAUGHT: &[(Mutant, &str)] = &[
         Mutant::ProofFromItsComing,
         "two servers must be leaving at once beside a quorum that lives: it takes five voters",
     ),
+    (Mutant::OldCopyVotes, "no directory of the model is put back from an older copy"),
     (Mutant::PromiseCountsLater, "a register lost and learnt again while a promise is on its way: a story tells it"),
     (Mutant::AcceptedSaidAgain, "a register lost and learnt again while a promise is on its way: a story tells it"),
     (Mutant::CutVoidsNoWrite, "the same entries must be sent again behind a cut that passes a write: a story tells it"),

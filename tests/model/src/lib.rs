@@ -47,6 +47,9 @@
 //! - *Short leases*, but in the worlds of read leases: a grant is over when it arrives, so backups do not read by
 //!   themselves. Where they do, they are asked only while they hold a lease, but in worlds that begin shortly before one
 //!   ends or is kept from a learner. Lost are read leases together with crashes and with a change of primary.
+//! - *No older copies.* No directory is put back from an older copy, so what servers remember of each other's stores is left
+//!   out, and a run begins as one of a process that goes on: it asks nobody before it votes. Asking would only make what
+//!   reaches it wait.
 //! - *No hints.* Servers notice by themselves that a primary is gone; clients do not tell them.
 //!
 //! What is lost here the simulator does by chance.

@@ -179,8 +179,10 @@ impl Taking<'_> {
         server.runs += 1;
         server.between_runs = false;
         let run = RunId(numbered(server.id, server.runs));
-        let birth = Birth { run, cluster: 7 };
-        let (node, actions) = Node::recover(self.rules.config(server.id), birth, server.disk.durable.clone(), self.now);
+        let birth = Birth { run, cluster: 7, same_process: true };
+        let (mut node, actions) =
+            Node::recover(self.rules.config(server.id), birth, server.disk.durable.clone(), self.now);
+        node.forget();
         server.process = Some(Process { node, callers: BTreeMap::new() });
         let mut waiting = VecDeque::new();
         self.stepped(actions, &mut waiting);
@@ -205,6 +207,8 @@ impl Taking<'_> {
             };
             let Some(process) = &mut self.server.process else { return };
             let actions = process.node.step(self.now, event);
+            // What it remembers of others is for directories that are put back, of which there are none here.
+            process.node.forget();
             self.stepped(actions, &mut waiting);
         }
     }
@@ -248,7 +252,7 @@ impl Taking<'_> {
                 server.between_runs = true;
                 server.format();
             }
-            Cause::Irreconcilable { .. } => {
+            Cause::Irreconcilable { .. } | Cause::Outdated { .. } => {
                 server.between_runs = true;
                 server.stores += 1;
                 let store = StoreId(numbered(server.id, server.stores));

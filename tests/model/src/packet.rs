@@ -78,7 +78,11 @@ impl Packet {
     pub(crate) fn of(from: Peer, action: &Action) -> Option<Self> {
         match action {
             Action::Send { to, cluster, message } => {
-                Some(Self::Message { from, to: *to, cluster: *cluster, message: message.clone() })
+                let mut message = message.clone();
+                if let Message::Testimony(testimony) = &mut message {
+                    testimony.remembered = None;
+                }
+                Some(Self::Message { from, to: *to, cluster: *cluster, message })
             }
             Action::Probe { server, run, probe, .. } => {
                 Some(Self::Probe { asker: from, server: *server, run: *run, probe: *probe })

@@ -202,7 +202,7 @@ impl Universe {
                 if forgot && register.standing == Standing::Intact { &[Sight::AVoterRememberedAgain] } else { &[] }
             }
             Action::Halt(Cause::Deposed) => &[Sight::AServerWasDeposed],
-            Action::Halt(Cause::Irreconcilable { .. }) => &[Sight::AStoreWasGivenUp],
+            Action::Halt(Cause::Irreconcilable { .. } | Cause::Outdated { .. }) => &[Sight::AStoreWasGivenUp],
             _ => &[],
         };
         for sight in sights {

@@ -78,6 +78,13 @@ impl Disk {
         }
     }
 
+    /// A copy of the directory as it is, without what is on its way to it; `None` of one that is not whole, or belongs to
+    /// no cluster yet.
+    pub(crate) fn copy(&self) -> Option<Self> {
+        let whole = self.rot.is_nowhere() && self.identity.cluster.is_some();
+        whole.then(|| Self { log_queue: VecDeque::new(), register_queue: VecDeque::new(), ..self.clone() })
+    }
+
     pub(crate) fn member(&self) -> Member {
         Member { server: self.identity.server, store: self.identity.store }
     }

@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 
 /// What goes wrong.
-///
-/// Not among them: a directory that is put back from an old copy (PROTOCOL 9). Nothing stands against it yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "each is explained by its name, and told where it is made")]
 pub enum Fault {
@@ -35,6 +33,8 @@ pub enum Fault {
     Promote,
     Fence,
     Wipe,
+    /// An older copy takes the place of a directory while its server is down, where somebody remembers better.
+    PutBack,
     CutClient,
     RestartClient,
     Nudge,
@@ -42,7 +42,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them, and how often each is drawn where a world has it at all.
-    pub(crate) const WEIGHTS: [(Self, u64); 24] = [
+    pub(crate) const WEIGHTS: [(Self, u64); 25] = [
         (Self::Crash, 10),
         (Self::CrashPrimary, 12),
         (Self::CrashWithinStep, 10),
@@ -67,6 +67,7 @@ impl Fault {
         (Self::CutClient, 4),
         (Self::RestartClient, 3),
         (Self::Nudge, 6),
+        (Self::PutBack, 12),
     ];
 
     /// The kinds of a list of names with commas between them; `None` where one is not known.

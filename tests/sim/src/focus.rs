@@ -53,7 +53,14 @@ impl Focus {
             Self::Losses => {
                 plan.wipes = Wipes::Careful;
                 plan.down_mean = 100 * MILLISECOND;
-                plan.faults = only(&[Fault::Wipe, Fault::CrashPrimary, Fault::Crash, Fault::Isolate, Fault::Promote]);
+                plan.faults = only(&[
+                    Fault::Wipe,
+                    Fault::PutBack,
+                    Fault::CrashPrimary,
+                    Fault::Crash,
+                    Fault::Isolate,
+                    Fault::Promote,
+                ]);
             }
             Self::Flaps => {
                 plan.proof = Proof::Run;

@@ -77,6 +77,7 @@ impl World {
         if server.process().is_some() {
             return;
         }
+        let same_process = matches!(server.state, State::Between);
         server.start_due = false;
         server.disk_failed = false;
         server.wrong_read_back = None;
@@ -98,7 +99,7 @@ impl World {
         self.runs.push(Peer { server: id, store, run });
         let server = self.server_mut(id);
         let time = server.clock.read(now);
-        let (node, actions) = Node::recover(server.config.clone(), Birth { run, cluster }, durable, time);
+        let (node, actions) = Node::recover(server.config.clone(), Birth { run, cluster, same_process }, durable, time);
         server.state = State::Running(Box::new(Process::new(node, run, born, servers)));
         for other in self.plan.servers() {
             if other != id {

@@ -26,6 +26,7 @@ pub use heirloom_laws::{linearizable, random};
 mod links;
 pub mod mutants;
 mod network;
+mod old_copies;
 mod perform;
 mod plan;
 mod rot;

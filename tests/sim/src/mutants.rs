@@ -82,6 +82,7 @@ fn grounds(mutant: Mutant) -> &'static [(Option<Shape>, Focus)] {
         M::RecoveryOnlyHeard => &[ANY, (TWO, Focus::Any), (TWO, Focus::Deaths), (None, Focus::Losses)],
         M::AmnesiacVotes
         | M::EmptiedStoreStaysMember
+        | M::OldCopyVotes
         | M::PromiseShowsLater
         | M::PromiseCountsLater
         | M::AcceptedSaidAgain => &[(None, Focus::Losses), (Some(Shape::Three), Focus::Losses)],

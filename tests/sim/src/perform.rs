@@ -46,6 +46,7 @@ impl World {
                     self.broke(Violation { law: 10, what: format!("server {id} writes to itself: {message:?}") });
                     return;
                 }
+                self.watch_old_copy(id, &message);
                 let Some(process) = self.server(id).process() else { return };
                 if process.streams[usize::from(to.0)].is_none() {
                     return;
@@ -151,6 +152,19 @@ impl World {
                 }
                 let disk = &mut self.server_mut(id).disk;
                 *disk = disk.set_aside(store);
+            }
+            Cause::Outdated { what } => {
+                if !self.server(id).put_back {
+                    let what = format!("server {id} gives its directory up, and it is the newest: {what}");
+                    self.broke(Violation { law: 10, what });
+                    return;
+                }
+                self.seen.saw(Sight::AnOlderCopyWasNoticed);
+                let server = self.server_mut(id);
+                server.disk = server.disk.set_aside(store);
+                server.put_back = false;
+                server.wiped = true;
+                server.damaged = false;
             }
             Cause::Disk { .. } => {
                 self.crash(id, true);

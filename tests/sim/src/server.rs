@@ -114,6 +114,10 @@ pub(crate) struct Server {
     pub ever_wiped: bool,
     /// Set when the directory was found damaged, until it is a member again.
     pub damaged: bool,
+    /// An older copy of the directory.
+    pub copy: Option<Disk>,
+    /// Set when that copy was put in its place, until the server votes or finds out.
+    pub put_back: bool,
 }
 
 impl Server {
@@ -136,6 +140,8 @@ impl Server {
             wiped: false,
             ever_wiped: false,
             damaged: false,
+            copy: None,
+            put_back: false,
         }
     }
 }

@@ -46,6 +46,7 @@ pub enum Sight {
     ABitRottedAndWasFound,
     ARottenOrTornCopyWasMended,
     ADamagedServerBecameAMemberAgain,
+    AnOlderCopyWasNoticed,
     AFullDiskWasMet,
     AGarbledWriteWasNoticed,
     AWrongReadBackWasCaught,
@@ -56,7 +57,7 @@ pub enum Sight {
 
 impl Sight {
     /// All that must be seen by the test over many seeds.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 46] = [
         Self::AViewWasChosen,
         Self::AChangeWasAnswered,
         Self::AConditionWasMet,
@@ -96,6 +97,7 @@ impl Sight {
         Self::ABitRottedAndWasFound,
         Self::ARottenOrTornCopyWasMended,
         Self::ADamagedServerBecameAMemberAgain,
+        Self::AnOlderCopyWasNoticed,
         Self::AFullDiskWasMet,
         Self::AGarbledWriteWasNoticed,
         Self::AWrongReadBackWasCaught,

@@ -188,5 +188,5 @@ impl World {
 
 fn is_intact(server: &Server) -> bool {
     let votes = server.disk.register().is_some_and(|register| register.standing == Standing::Intact);
-    !server.wiped && server.disk.cluster().is_some() && votes && server.disk.rot.is_nowhere()
+    !server.wiped && !server.put_back && server.disk.cluster().is_some() && votes && server.disk.rot.is_nowhere()
 }

@@ -179,7 +179,7 @@ impl Steady {
             suspicion: Duration::from_nanos(self.pace.suspicion),
             value_bytes_max: VALUE_BYTES_MAX,
         };
-        let birth = Birth { run: RunId(self.number()), cluster: self.number() };
+        let birth = Birth { run: RunId(self.number()), cluster: self.number(), same_process: false };
         let (node, actions) = Node::recover(config, birth, self.servers[&id].durable.clone(), Time(self.now));
         let peer = node.peer();
         self.server(id).node = Some(node);

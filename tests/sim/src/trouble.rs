@@ -34,6 +34,7 @@ impl World {
             return;
         }
         self.trace.note(self.now, || format!("## trouble {number}: {fault:?}"));
+        self.copy_directories();
         let of_the_world = std::mem::replace(&mut self.random, random);
         if self.go_wrong(fault) {
             self.tally.fault(fault);
@@ -44,6 +45,9 @@ impl World {
 
     /// False where there was nothing to break.
     fn go_wrong(&mut self, fault: Fault) -> bool {
+        if self.waits_for_an_old_copy() {
+            return false;
+        }
         let server = self.random.pick(&self.plan.servers());
         let primary = self.a_primary().unwrap_or(server);
         match fault {
@@ -102,6 +106,7 @@ impl World {
             }
             Fault::Fence => self.fence(server),
             Fault::Wipe => self.wipe(server),
+            Fault::PutBack => self.put_back(server),
             Fault::CutClient => !self.clients.is_empty() && self.cut_client(server),
             Fault::RestartClient if self.clients.is_empty() => false,
             Fault::RestartClient => {

@@ -14,8 +14,9 @@ use heirloom_node::Node;
 use heirloom_proto::event::{Action, Birth, Cause, Durable, Identity, Note, Record};
 use heirloom_proto::status::{RoleName, Status};
 use heirloom_proto::{
-    Change, ClusterId, Consistency, Constants, Entry, Event, LogIndex, Message, NodeConfig, Peer, Refusal, Request,
-    RequestId, Response, RunId, Sealed, ServerId, SessionId, StoreId, Ticket, Time, Token, VoterKind, WallTime,
+    Change, ClusterId, Consistency, Constants, Entry, Event, LogIndex, Member, Message, NodeConfig, Peer, Refusal,
+    Request, RequestId, Response, RunId, Sealed, ServerId, SessionId, StoreId, Ticket, Time, Token, VoterKind,
+    WallTime,
 };
 
 pub const HEARTBEAT: Duration = Duration::from_millis(50);
@@ -113,6 +114,10 @@ impl World {
 
     /// Starts a server with whatever its disk holds.
     pub fn start(&mut self, server: ServerId) {
+        self.begin_run(server, false);
+    }
+
+    fn begin_run(&mut self, server: ServerId, same_process: bool) {
         let store = StoreId(self.number());
         let blank = Identity { server, store, cluster: None, enrolled: BTreeMap::new(), enrolment_open: false };
         let durable = self
@@ -127,7 +132,7 @@ impl World {
             suspicion: SUSPICION,
             value_bytes_max: 1 << 20,
         };
-        let birth = Birth { run: RunId(self.number()), cluster: self.number() };
+        let birth = Birth { run: RunId(self.number()), cluster: self.number(), same_process };
         let (node, actions) = Node::recover(config, birth, durable, self.now);
         let peer = node.peer();
         let others: Vec<Peer> = self.nodes.values().map(Node::peer).collect();
@@ -167,6 +172,20 @@ impl World {
     pub fn wipe(&mut self, server: ServerId) {
         assert!(!self.nodes.contains_key(&server));
         self.disks.remove(&server);
+    }
+
+    /// What a copy of the server's directory would hold.
+    pub fn copy_of(&self, server: ServerId) -> Durable {
+        self.disks[&server].clone()
+    }
+
+    /// An older copy takes the place of the server's directory; it must not run.
+    pub fn put_back(&mut self, server: ServerId, copy: Durable) {
+        assert!(!self.nodes.contains_key(&server));
+        if let Some(laws) = &mut self.laws {
+            laws.put_back(Member { server, store: copy.identity.store });
+        }
+        self.disks.insert(server, copy);
     }
 
     pub fn disk(&mut self, server: ServerId) -> &mut Durable {
@@ -334,19 +353,19 @@ impl World {
         }
         self.say_broken(peer);
         match cause {
-            Cause::Deposed => self.start(server),
+            Cause::Deposed => self.begin_run(server, true),
             Cause::Superseded { .. } => {
                 self.disks.remove(&server);
-                self.start(server);
+                self.begin_run(server, true);
             }
-            Cause::Irreconcilable { .. } => {
+            Cause::Irreconcilable { .. } | Cause::Outdated { .. } => {
                 let store = StoreId(self.number());
                 let disk = self.disk(server);
                 disk.identity.store = store;
                 disk.register = None;
                 disk.log.clear();
                 disk.commit = LogIndex::ZERO;
-                self.start(server);
+                self.begin_run(server, true);
             }
             Cause::Disk { .. } | Cause::Misconfigured { .. } => {}
         }
@@ -524,8 +543,13 @@ impl World {
     }
 
     pub fn forge(&mut self, to: ServerId, from: Peer, cluster: Option<ClusterId>, message: Message) {
-        self.queue.push_back((to, Event::Received { from, cluster, message }));
+        self.enqueue_message(to, from, cluster, message);
         self.settle();
+    }
+
+    /// Forges a message, and leaves it in the queue.
+    pub fn enqueue_message(&mut self, to: ServerId, from: Peer, cluster: Option<ClusterId>, message: Message) {
+        self.queue.push_back((to, Event::Received { from, cluster, message }));
     }
 }
 
