@@ -3,7 +3,8 @@
 //! be a member again.
 //!
 //! It judges: nothing acknowledged may be lost, no server may answer wrongly, and the server must be a member again by
-//! itself, or, where the directory is another server's or its identity says so, refuse it by name.
+//! itself, with a new store where its directory was put back from an older copy; or, where the directory is another
+//! server's or its identity says so, refuse it by name.
 //!
 //! `cargo bench -p heirloom-server --bench damage [-- KEYS] [--write]`
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "a benchmark")]
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use heirloom::{Client, ReadOptions, ServerId};
 use heirloom_laws::evidence;
-use world::{Cluster, PATIENCE, files_below, primary_with};
+use world::{Cluster, PATIENCE, copy_folder, files_below, primary_with};
 
 const KEYS: u64 = 100_000;
 const VALUE_BYTES: usize = 128;
@@ -90,7 +91,7 @@ fn flip(file: &fs::File, offset: u64) {
 }
 
 /// What is done to the whole directory.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Whole {
     Deleted,
     Older,
@@ -241,10 +242,14 @@ impl Bench {
             fs::remove_dir_all(&data_dir).expect("removed");
             match whole {
                 Whole::Deleted => {}
-                Whole::Older => copy(old.path(), &data_dir),
-                Whole::Others => copy(&self.cluster.servers[OTHER].data_dir, &data_dir),
+                Whole::Older => copy_folder(old.path(), &data_dir),
+                Whole::Others => copy_folder(&self.cluster.servers[OTHER].data_dir, &data_dir),
             }
             let outcome = self.outcome(before).await;
+            if whole == Whole::Older {
+                let told = matches!(&outcome, Outcome::Member { said: Some(said), .. } if said.contains("remembers"));
+                assert!(told, "nobody noticed: {outcome}\n{}", self.cluster.logs());
+            }
             self.tell("(the directory)", whole.words(), "down", &outcome);
         }
     }
@@ -252,7 +257,7 @@ impl Bench {
     /// A copy of the victim's directory.
     fn keep(&self) -> tempfile::TempDir {
         let folder = tempfile::Builder::new().prefix("heirloom-damage-").tempdir().expect("a folder");
-        copy(&self.cluster.servers[VICTIM].data_dir, folder.path());
+        copy_folder(&self.cluster.servers[VICTIM].data_dir, folder.path());
         folder
     }
 
@@ -290,7 +295,7 @@ impl Bench {
         let outcome = if let Some(code) = refused {
             let data_dir = self.cluster.servers[VICTIM].data_dir.clone();
             fs::remove_dir_all(&data_dir).expect("removed");
-            copy(before.path(), &data_dir);
+            copy_folder(before.path(), &data_dir);
             self.cluster.start_server(VICTIM);
             self.cluster.wait_for_members(&[0, 1, 2]).await;
             // Whatever it was, it is not to be guessed: the directory as it was before is put back.
@@ -302,7 +307,9 @@ impl Bench {
                 let from = line.find("store/").unwrap_or(0);
                 line[from..].split(';').next().unwrap_or_default().to_owned()
             });
-            Outcome::Member { took, said: damage }
+            let told = said.lines().find(|line| line.contains("put back from an older copy"));
+            let told = told.map(|line| line.split(['(', ')']).nth(1).unwrap_or_default().to_owned());
+            Outcome::Member { took, said: damage.or(told) }
         };
         self.check().await;
         outcome
@@ -325,18 +332,5 @@ impl Bench {
         let line = format!("{name} | {fault} | {when} | {outcome}");
         println!("{line}");
         writeln!(self.table, "{line}").expect("memory");
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("made");
-    for entry in fs::read_dir(from).expect("a folder") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), &target).expect("copied");
-        }
     }
 }

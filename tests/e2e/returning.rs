@@ -1,7 +1,7 @@
 //! Servers that come back: with their data, without it, after power was lost.
 
 use crate::world::writer::Writer;
-use crate::world::{Cluster, code, files_below, stdout};
+use crate::world::{Cluster, code, copy_folder, files_below, stdout};
 
 #[tokio::test]
 async fn a_backup_with_an_emptied_directory_is_sent_everything_while_clients_write() {
@@ -18,6 +18,31 @@ async fn a_backup_with_an_emptied_directory_is_sent_everything_while_clients_wri
     assert_eq!((account.unknown.len(), account.failed.len()), (0, 0), "{account:?}");
     account.check(&cluster).await;
     cluster.wait_until_equal().await;
+}
+
+#[tokio::test]
+async fn a_directory_that_was_put_back_from_an_older_copy_is_noticed_and_set_aside() {
+    let mut cluster = Cluster::start(3, 0, &[]);
+    cluster.wait_for_members(&[0, 1, 2]).await;
+    assert_eq!(code(&cluster.run(&["add", "k", "before"])), 0);
+    assert_eq!(cluster.stop(2), 0, "{}", cluster.logs());
+    let copy = tempfile::tempdir().expect("a folder");
+    let data_dir = cluster.servers[2].data_dir.clone();
+    copy_folder(&data_dir, copy.path());
+    cluster.start_server(2);
+    cluster.wait_for_members(&[0, 1, 2]).await;
+    assert_eq!(code(&cluster.run(&["add", "k", "after"])), 0);
+    cluster.kill(2);
+    std::fs::remove_dir_all(&data_dir).expect("removed");
+    copy_folder(copy.path(), &data_dir);
+    cluster.start_server(2);
+    cluster.wait_for_members(&[0, 1, 2]).await;
+    let said = std::fs::read_to_string(cluster.log_path(2)).expect("a log");
+    assert!(said.contains("was put back from an older copy (server "), "{said}");
+    let set_aside = |path: &std::path::Path| path.to_string_lossy().contains("set-aside");
+    assert!(files_below(&data_dir).iter().any(|path| set_aside(path)), "its store is kept beside the new one");
+    cluster.wait_until_equal().await;
+    assert_eq!(stdout(&cluster.run(&["read", "k"])), "after\n");
 }
 
 #[tokio::test]
