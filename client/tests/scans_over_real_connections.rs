@@ -100,7 +100,10 @@ async fn a_version_that_is_no_longer_kept_ends_the_scan_and_names_the_oldest_tha
         scan.next().await.expect("served").expect("there");
     }
     let oldest = Version(77);
-    shared.script(0, [Script::Refuse(Refusal::VersionTooOld { oldest })]);
+    // One server that no longer keeps it says nothing of the others: all are asked.
+    for server in 0..3 {
+        shared.script(server, [Script::Refuse(Refusal::VersionTooOld { oldest })]);
+    }
     let error = scan.next().await.expect_err("refused");
     assert_eq!(error.refusal(), Some(&Refusal::VersionTooOld { oldest }));
     let text = error.to_string();

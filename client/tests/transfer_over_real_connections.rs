@@ -51,13 +51,17 @@ struct Side {
 
 impl Side {
     fn new() -> Self {
-        let (shared, servers) = cluster(3);
-        Self { shared, _servers: servers }
+        Self::of(3, [])
     }
 
     /// Three servers with these keys.
     fn with(keys: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Self {
-        let side = Self::new();
+        Self::of(3, keys)
+    }
+
+    fn of(servers: u8, keys: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Self {
+        let (shared, servers) = cluster(servers);
+        let side = Self { shared, _servers: servers };
         let mut world = side.shared.lock();
         for (key, value) in keys {
             world.version += 1;
@@ -276,7 +280,7 @@ fn an_export_that_lacks_nothing_but_its_name_needs_no_server() {
 
 #[test]
 fn an_export_whose_version_is_no_longer_kept_does_not_become_another_one() {
-    let (place, here) = (Place::new(), Side::with(numbered(20)));
+    let (place, here) = (Place::new(), Side::of(1, numbered(20)));
     let too_old = Script::Refuse(Refusal::VersionTooOld { oldest: Version(77) });
     here.shared.script(0, [PASS, PASS, too_old.clone()]);
     assert_eq!(here.export(&[], &place, "all"), ExitCode::from(NO));

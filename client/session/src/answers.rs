@@ -106,6 +106,7 @@ impl Session {
                 self.turned_away(now, attempt, None);
             }
             Refusal::Overloaded => self.told_to_wait(now, attempt),
+            Refusal::VersionTooOld { .. } if !alone && self.asks_another(now, who) => {}
             Refusal::SessionUnknown => self.session_unknown(now, attempt, who),
             Refusal::SessionExpired => self.session_expired(now, attempt, who),
             Refusal::SequenceAnswered { .. }
@@ -119,6 +120,17 @@ impl Session {
             | Refusal::OtherCluster
             | Refusal::HandOverCalledOff => self.refused_for_good(now, attempt, who, refusal),
         }
+    }
+
+    /// Asks a server that was not asked yet for a page that the one asked no longer has: one that began with a snapshot does
+    /// not know what was before. False where there is none.
+    fn asks_another(&mut self, now: Time, who: Who) -> bool {
+        let call = &self.calls[&who];
+        let another = self.seats.all().find(|(seat, place)| place.connected && call.heard_at(*seat).is_none());
+        let Some((seat, _)) = another else { return false };
+        let attempt = self.attempt(now, who, seat, false);
+        self.seats.place_mut(seat).spread(attempt.number);
+        true
     }
 
     fn forget_attempt(&mut self, who: Who, attempt: Attempt) {

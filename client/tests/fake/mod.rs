@@ -448,4 +448,10 @@ impl Cluster for Service {
     async fn fence(&self, _: tonic::Request<v1::FenceRequest>) -> Unary<v1::FenceResponse> {
         Err(Status::unimplemented("no operator here"))
     }
+
+    type SaveSnapshotStream = tokio_stream::Empty<Result<v1::SnapshotChunk, Status>>;
+
+    async fn save_snapshot(&self, _: tonic::Request<v1::SaveSnapshotRequest>) -> Unary<Self::SaveSnapshotStream> {
+        Err(Status::unimplemented("no operator here"))
+    }
 }
