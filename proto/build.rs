@@ -12,7 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn generate() -> Result<(), Box<dyn std::error::Error>> {
     use prost::Message;
 
-    let files = ["heirloom/v1/dictionary.proto", "heirloom/v1/cluster.proto", "heirloom/v1/replication.proto"];
+    let files = ["dictionary", "snapshot", "cluster", "replication"].map(|file| format!("heirloom/v1/{file}.proto"));
     let set = protox::compile(files, ["proto"])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("heirloom.bin"), set.encode_to_vec())?;

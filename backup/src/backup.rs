@@ -17,6 +17,8 @@ enum Phase {
     AwaitsCut,
     /// Its log is a prefix of the primary's: whatever is durable here is confirmed.
     Works,
+    /// What its log lacks is no longer kept there: it takes nothing more in this epoch, and waits for a snapshot.
+    Behind,
 }
 
 /// The epoch in which a copy works.
@@ -103,7 +105,7 @@ impl Backup {
         }
         match self.work {
             Some(work) if work.epoch == epoch => match work.phase {
-                Phase::AwaitsCut => {}
+                Phase::AwaitsCut | Phase::Behind => {}
                 Phase::Works => {
                     out.send(epoch.server, Message::Gap { epoch, end: self.replica.log().end_position() });
                     return;
@@ -155,6 +157,32 @@ impl Backup {
         true
     }
 
+    /// The primary no longer keeps what this copy lacks; false, and ignored, unless that is said of this very run and log
+    /// end. From then on it takes nothing more in this epoch, so that nothing that it confirmed is lost by a snapshot.
+    pub fn told_to_be_behind(&mut self, my_run: RunId, epoch: Epoch, run: RunId, end: Position) -> bool {
+        let meant = run == my_run && end == self.replica.log().end_position() && !self.differs;
+        let Some(work) = self.work.as_mut().filter(|work| work.epoch == epoch && meant) else { return false };
+        work.phase = Phase::Behind;
+        self.end_lease();
+        true
+    }
+
+    /// Whether it was told that what it lacks is no longer kept.
+    pub fn waits_for_snapshot(&self) -> bool {
+        self.work.is_some_and(|work| work.phase == Phase::Behind) && !self.differs
+    }
+
+    /// Whether a snapshot up to there would be of use.
+    pub fn lacks(&self, index: LogIndex) -> bool {
+        let waits = self.waits_for_snapshot() || planted(Mutant::SnapshotTakesAWorkingLog);
+        waits && index > self.replica.applied_index()
+    }
+
+    /// The state at an index is stored: the log up to there need not be kept, but for some of it.
+    pub fn forget(&mut self, index: LogIndex, entries_kept: usize) {
+        self.replica.forget(index, entries_kept);
+    }
+
     /// Takes entries of the primary (PROTOCOL 4.3).
     pub fn prepare(
         &mut self,
@@ -171,7 +199,7 @@ impl Backup {
             return Prepared::Differs;
         }
         match work.phase {
-            Phase::AwaitsCut => return Prepared::NotStarted,
+            Phase::AwaitsCut | Phase::Behind => return Prepared::NotStarted,
             Phase::Works => {}
         }
         let log = self.replica.log();
@@ -183,7 +211,7 @@ impl Backup {
             return self.differ(epoch, own, out);
         }
         // All of it is looked at before any of it is taken: half a message would leave a hole between log and disk.
-        let (mut position, mut newest) = (previous, log.entry(previous.index).map(|sealed| sealed.entry().epoch));
+        let (mut position, mut newest) = (previous, log.epoch_at(previous.index));
         let mut new = Vec::new();
         for entry in entries {
             let (index, of_epoch) = (entry.index(), entry.entry().epoch);
@@ -224,6 +252,15 @@ impl Backup {
     /// the view.
     pub fn told_to_differ(&mut self, epoch: Epoch) {
         self.differs |= self.work.is_some_and(|work| work.epoch == epoch);
+    }
+
+    /// All that is stored here is right, and gives what is applied: if somebody is wrong it is the other one, and this copy may
+    /// be led by another, or lead. In the present epoch it goes on confirming nothing: its primary has it for one that differs.
+    pub fn examined(&mut self) {
+        if self.differs {
+            self.differs = false;
+            self.work = None;
+        }
     }
 
     /// Takes the news that a write of the log is durable; false where it was none of this copy's.
@@ -288,8 +325,7 @@ impl Backup {
 
     /// The epoch in which it works, or last applied something.
     pub(crate) fn worked_in(&self) -> Epoch {
-        let applied = self.replica.log().entry(self.replica.applied_index());
-        self.works_in().or(applied.map(|sealed| sealed.entry().epoch)).unwrap_or(Epoch::NONE)
+        self.works_in().unwrap_or(self.replica.state().head().epoch)
     }
 
     /// Answers a heartbeat of the epoch in which it works; false where it works in another or none.

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use heirloom_proto::codec::Writer;
 use heirloom_proto::{Digest, KeyRange, Refusal, Version, WallTime};
 
+use crate::part::{Part, digested_count, digested_key};
 use crate::past::{AsOf, Past};
 
 /// What is stored under a key.
@@ -86,6 +86,32 @@ impl Dictionary {
         &self.past
     }
 
+    /// All prefixes, then all keys.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Part> + '_ {
+        let appended =
+            self.appended.iter().map(|(prefix, number)| Part::Appended { prefix: prefix.clone(), number: *number });
+        let keys = self.keys.iter().map(|(key, stored)| Part::Key { key: key.clone(), stored: stored.clone() });
+        appended.chain(keys)
+    }
+
+    /// Begins where nothing earlier than this version is known.
+    pub(crate) fn begin_at(&mut self, version: Version) {
+        self.version = version;
+        self.past.begin_at(version);
+    }
+
+    /// Puts a key back as it was stored; it is not there yet.
+    pub(crate) fn put_stored(&mut self, key: &Bytes, stored: &Stored) {
+        // Slices of the message or the file that they came in would keep all of that.
+        let stored = Stored { value: Bytes::copy_from_slice(&stored.value), ..*stored };
+        self.keys.insert(Bytes::copy_from_slice(key), stored);
+    }
+
+    /// Puts a prefix back with what was counted under it; it is not there yet.
+    pub(crate) fn put_appended(&mut self, prefix: &Bytes, number: u64) {
+        self.appended.insert(Bytes::copy_from_slice(prefix), number);
+    }
+
     pub(crate) fn advance(&mut self, version: Version) {
         self.version = version;
     }
@@ -93,10 +119,10 @@ impl Dictionary {
     pub(crate) fn put(&mut self, key: &Bytes, value: &Bytes, changed_at: WallTime, digest: &mut Digest) {
         // The bytes of an entry are a slice of the message that brought it; keeping the slice would keep the message.
         let stored = Stored { value: Bytes::copy_from_slice(value), version: self.version, changed_at };
-        digest.add(&part(key, &stored));
+        digest.add(&digested_key(key, &stored));
         match self.keys.get_mut(key) {
             Some(before) => {
-                digest.remove(&part(key, before));
+                digest.remove(&digested_key(key, before));
                 self.past.keep(key, std::mem::replace(before, stored), self.version);
             }
             None => {
@@ -106,11 +132,11 @@ impl Dictionary {
     }
 
     pub(crate) fn count(&mut self, prefix: &Bytes, number: u64, digest: &mut Digest) {
-        digest.add(&count_part(prefix, number));
+        digest.add(&digested_count(prefix, number));
         match self.appended.get_mut(prefix) {
             Some(before) => {
                 assert!(number > *before, "a number is given out once");
-                digest.remove(&count_part(prefix, *before));
+                digest.remove(&digested_count(prefix, *before));
                 *before = number;
             }
             None => {
@@ -121,21 +147,7 @@ impl Dictionary {
 
     pub(crate) fn remove(&mut self, key: &Bytes, digest: &mut Digest) {
         let before = self.keys.remove(key).expect("an effect removes what is there");
-        digest.remove(&part(key, &before));
+        digest.remove(&digested_key(key, &before));
         self.past.keep(key, before, self.version);
     }
-}
-
-/// What the digest covers of one key.
-fn part(key: &Bytes, stored: &Stored) -> Vec<u8> {
-    let mut out = Writer::with_capacity(32 + key.len() + stored.value.len());
-    out.u8(b'k').bytes(key).bytes(&stored.value).u64(stored.version.0);
-    out.finish()
-}
-
-/// What the digest covers of one prefix.
-fn count_part(prefix: &Bytes, number: u64) -> Vec<u8> {
-    let mut out = Writer::with_capacity(16 + prefix.len());
-    out.u8(b'n').bytes(prefix).u64(number);
-    out.finish()
 }

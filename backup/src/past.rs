@@ -21,7 +21,7 @@ struct Superseded {
 
 /// What keys had before. A key that had nothing has no record of that: what it has now says when it came to be.
 ///
-/// The state that is applied determines it, so all copies that have applied the same keep the same.
+/// The entries that were applied determine it: copies that began with the same state keep the same.
 ///
 /// **Invariants**
 /// - The records of a key are in the order of the changes, and so is `queue`, which names each record once.
@@ -39,6 +39,12 @@ impl Past {
     /// The lowest version of which all is known.
     pub(crate) fn oldest(&self) -> Version {
         self.oldest
+    }
+
+    /// Begins where nothing earlier than this version is known.
+    pub(crate) fn begin_at(&mut self, version: Version) {
+        assert!(self.queue.is_empty(), "nothing is kept yet");
+        self.oldest = version;
     }
 
     /// Keeps what a key had until the change of this version, and forgets the oldest where that becomes too much.

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 
 use heirloom_proto::event::{Record, Ticket};
-use heirloom_proto::{Digest, Effect, LogIndex, Lookup, Mutant, Outbox, Position, Sealed, WallTime, planted};
+use heirloom_proto::{Digest, LogIndex, Lookup, Mutant, Outbox, Position, Sealed, planted};
 
 use crate::dictionary::Dictionary;
 use crate::log::Log;
 use crate::prepared::{PreparedKey, PreparedKeys};
-use crate::sessions::{Answered, Sessions};
+use crate::sessions::Sessions;
+use crate::state::State;
 
 /// The log gave back something else than what was written to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +31,8 @@ struct Write {
 /// One copy of the dictionary.
 ///
 /// **Invariants**
-/// - applied index <= durable end <= log end.
-/// - The state is what the log gives up to the applied index.
+/// - log base <= applied index <= durable end <= log end.
+/// - The state is what the log gives up to the applied index, with what stood before its base.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Replica {
     log: Log,
@@ -39,33 +40,21 @@ pub struct Replica {
     writes: VecDeque<Write>,
     cuts: u64,
     prepared: PreparedKeys,
-    dictionary: Dictionary,
-    sessions: Sessions,
-    applied_index: LogIndex,
-    digest: Digest,
+    state: State,
 }
 
 impl Replica {
-    /// The copy that a disk holds: `entries` were read from it, and those up to `commit` are committed.
-    pub fn recover(entries: Vec<Sealed>, commit: LogIndex) -> Self {
-        let mut log = Log::default();
+    /// The copy that a disk holds: a state, `entries` behind it that were read from the log, and what is committed of them.
+    pub fn recover(base: State, entries: Vec<Sealed>, commit: LogIndex) -> Self {
+        let mut log = Log::after(base.head().position, base.head().epoch);
         for entry in entries {
             log.push(entry);
         }
         let durable_end = log.end();
-        let mut replica = Self {
-            log,
-            durable_end,
-            writes: VecDeque::new(),
-            cuts: 0,
-            prepared: PreparedKeys::default(),
-            dictionary: Dictionary::default(),
-            sessions: Sessions::default(),
-            applied_index: LogIndex::ZERO,
-            digest: Digest::default(),
-        };
+        let mut replica =
+            Self { log, durable_end, writes: VecDeque::new(), cuts: 0, prepared: PreparedKeys::default(), state: base };
         replica.apply_to(commit.min(durable_end));
-        replica.prepared = PreparedKeys::of(replica.log.from(replica.applied_index.next()));
+        replica.prepared = PreparedKeys::of(replica.log.from(replica.applied_index().next()));
         replica
     }
 
@@ -81,17 +70,17 @@ impl Replica {
 
     /// The applied keys.
     pub fn dictionary(&self) -> &Dictionary {
-        &self.dictionary
+        self.state.dictionary()
     }
 
     /// The applied session table.
     pub fn sessions(&self) -> &Sessions {
-        &self.sessions
+        self.state.sessions()
     }
 
     /// Everything up to here is applied, and known to be committed.
     pub fn applied_index(&self) -> LogIndex {
-        self.applied_index
+        self.state.index()
     }
 
     /// What the prepared entries make of a key; `None` where none of them touches it.
@@ -106,7 +95,12 @@ impl Replica {
 
     /// The digest of the applied state.
     pub fn digest(&self) -> Digest {
-        self.digest
+        self.state.head().digest
+    }
+
+    /// The applied state.
+    pub fn state(&self) -> &State {
+        &self.state
     }
 
     /// Takes entries into the log in memory; they are durable when a later [`Replica::persist`] is.
@@ -133,12 +127,13 @@ impl Replica {
     ///
     /// **Panics if** that would reach what is applied: an attempt is a fatal error, not a repair (PROTOCOL 8.1).
     pub fn cut(&mut self, keep: LogIndex, out: &mut Outbox) {
-        assert!(keep >= self.applied_index, "a cut to {keep} would reach the applied index {}", self.applied_index);
+        let applied = self.applied_index();
+        assert!(keep >= applied, "a cut to {keep} would reach the applied index {applied}");
         if keep >= self.log.end() {
             return;
         }
         self.log.cut(keep);
-        self.prepared = PreparedKeys::of(self.log.from(self.applied_index.next()));
+        self.prepared = PreparedKeys::of(self.log.from(applied.next()));
         self.durable_end = self.durable_end.min(keep);
         // What is on its way beyond the cut will come to be written, and voided again by the cut behind it: the same
         // entries, should they be sent again, are durable only by a later write.
@@ -198,7 +193,7 @@ impl Replica {
     ///
     /// **Panics if** that goes beyond what is durable here: nothing is applied that was not read back.
     pub fn apply_to(&mut self, index: LogIndex) {
-        while self.applied_index < index {
+        while self.applied_index() < index {
             self.apply_next();
         }
     }
@@ -207,39 +202,23 @@ impl Replica {
     ///
     /// **Panics if** there is none that is durable.
     pub fn apply_next(&mut self) -> Sealed {
-        let index = self.applied_index.next();
+        let index = self.applied_index().next();
         assert!(index <= self.durable_end, "entry {index} is applied before it was read back");
         let sealed = self.log.entry(index).expect("durable entries are in the log").clone();
-        let entry = sealed.entry();
-        let before = self.dictionary.version();
-        let expected = if entry.changes_keys() { before.next() } else { before };
-        assert_eq!(entry.version, expected, "the version counts the changes, at entry {index}");
-        self.dictionary.advance(entry.version);
-        for effect in &entry.effects {
-            self.take_effect(effect, index, entry.at);
-        }
-        if let Some(origin) = entry.origin {
-            let answered = Answered { answer: entry.answer, version: entry.version };
-            self.sessions.keep(origin, answered, index, entry.at, &mut self.digest);
-        }
-        self.prepared.applied(entry);
-        self.applied_index = index;
+        self.state.apply(&sealed, self.log.position_at(index).expect("with its hash").hash);
+        self.prepared.applied(sealed.entry());
         sealed
     }
 
-    fn take_effect(&mut self, effect: &Effect, index: LogIndex, at: WallTime) {
-        match effect {
-            Effect::Put { key, value } => self.dictionary.put(key, value, at, &mut self.digest),
-            Effect::Remove { key } => self.dictionary.remove(key, &mut self.digest),
-            Effect::Count { prefix, number } => self.dictionary.count(prefix, *number, &mut self.digest),
-            Effect::OpenSession(session) => self.sessions.open(*session, index, at, &mut self.digest),
-            Effect::RemoveSession(session) => self.sessions.remove(*session, &mut self.digest),
-        }
+    /// Forgets the log up to `index`, all of which is applied and has been stored as a state; some of it is kept.
+    pub fn forget(&mut self, index: LogIndex, entries_max: usize) {
+        self.log.forget(index.min(self.applied_index()), entries_max);
     }
 
     /// **Panics if** an invariant of the type is broken: always a bug.
     pub fn check_invariants(&self) {
-        assert!(self.applied_index <= self.durable_end, "applied beyond what is durable");
+        assert!(self.log.base() <= self.applied_index(), "applied entries alone are forgotten");
+        assert!(self.applied_index() <= self.durable_end, "applied beyond what is durable");
         assert!(self.durable_end <= self.log.end(), "durable beyond the log");
     }
 }

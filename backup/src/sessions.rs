@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use heirloom_proto::codec::Writer;
-use heirloom_proto::entry::write_answer;
 use heirloom_proto::{Answer, Digest, LogIndex, Mutant, Origin, SessionId, Version, WallTime, planted};
+
+use crate::part::{Part, digested_answer, digested_session};
 
 /// An answer that is kept for a retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,9 +63,61 @@ impl Sessions {
         self.by_use.values().map(|id| (*id, self.open[id].used_at))
     }
 
+    /// All sessions, then all answers.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Part> + '_ {
+        let answers = self.open.iter().flat_map(|(id, session)| {
+            session.answers.iter().map(|(sequence, answered)| answer_part(*id, *sequence, *answered))
+        });
+        self.open.iter().map(session_part).chain(answers)
+    }
+
+    /// The same, without keeping them.
+    pub(crate) fn into_parts(self) -> impl Iterator<Item = Part> {
+        let sessions: Vec<Part> = self.open.iter().map(session_part).collect();
+        let answers = self.open.into_iter().flat_map(|(id, session)| {
+            session.answers.into_iter().map(move |(sequence, answered)| answer_part(id, sequence, answered))
+        });
+        sessions.into_iter().chain(answers)
+    }
+
+    /// Puts a session back as it was; it is not there yet.
+    ///
+    /// **Errors:** half a sentence where another was used by the same entry.
+    pub(crate) fn put(
+        &mut self,
+        id: SessionId,
+        lowest_unanswered: u64,
+        used_at_index: LogIndex,
+        used_at: WallTime,
+        digest: &mut Digest,
+    ) -> Result<(), &'static str> {
+        digest.add(&digested_session(id, lowest_unanswered));
+        self.open.insert(id, Session { answers: BTreeMap::new(), lowest_unanswered, used_at_index, used_at });
+        match self.by_use.insert(used_at_index, id) {
+            None => Ok(()),
+            Some(_) => Err("two sessions that one entry used last"),
+        }
+    }
+
+    /// Puts an answer back; it is not there yet.
+    ///
+    /// **Errors:** half a sentence where its session is not open.
+    pub(crate) fn put_answer(
+        &mut self,
+        session: SessionId,
+        sequence: u64,
+        answered: Answered,
+        digest: &mut Digest,
+    ) -> Result<(), &'static str> {
+        digest.add(&digested_answer(session, sequence, answered));
+        let of = self.open.get_mut(&session).ok_or("an answer to a session that is not open")?;
+        of.answers.insert(sequence, answered);
+        Ok(())
+    }
+
     pub(crate) fn open(&mut self, id: SessionId, index: LogIndex, at: WallTime, digest: &mut Digest) {
         let session = Session { answers: BTreeMap::new(), lowest_unanswered: 1, used_at_index: index, used_at: at };
-        digest.add(&lowest_part(id, session.lowest_unanswered));
+        digest.add(&digested_session(id, session.lowest_unanswered));
         let before = self.open.insert(id, session);
         assert!(before.is_none(), "a session is opened once");
         let other = self.by_use.insert(index, id);
@@ -74,9 +126,9 @@ impl Sessions {
 
     pub(crate) fn remove(&mut self, id: SessionId, digest: &mut Digest) {
         let session = self.open.remove(&id).expect("an effect removes what is there");
-        digest.remove(&lowest_part(id, session.lowest_unanswered));
+        digest.remove(&digested_session(id, session.lowest_unanswered));
         for (sequence, answered) in &session.answers {
-            digest.remove(&answer_part(id, *sequence, *answered));
+            digest.remove(&digested_answer(id, *sequence, *answered));
         }
         self.by_use.remove(&session.used_at_index);
     }
@@ -94,17 +146,17 @@ impl Sessions {
         let Some(session) = self.open.get_mut(&origin.session) else { return };
         let id = origin.session;
         if origin.lowest_unanswered > session.lowest_unanswered {
-            digest.remove(&lowest_part(id, session.lowest_unanswered));
+            digest.remove(&digested_session(id, session.lowest_unanswered));
             session.lowest_unanswered = origin.lowest_unanswered;
-            digest.add(&lowest_part(id, session.lowest_unanswered));
+            digest.add(&digested_session(id, session.lowest_unanswered));
             let kept = session.answers.split_off(&origin.lowest_unanswered);
             for (sequence, forgotten) in std::mem::replace(&mut session.answers, kept) {
-                digest.remove(&answer_part(id, sequence, forgotten));
+                digest.remove(&digested_answer(id, sequence, forgotten));
             }
         }
         // A request that its client had given up on may come late: nobody will ask for its answer again.
         if origin.sequence >= session.lowest_unanswered {
-            digest.add(&answer_part(id, origin.sequence, answered));
+            digest.add(&digested_answer(id, origin.sequence, answered));
             let before = session.answers.insert(origin.sequence, answered);
             assert!(before.is_none() || planted(Mutant::DedupLostAtFailover), "a request is carried out once");
         }
@@ -115,15 +167,15 @@ impl Sessions {
     }
 }
 
-fn lowest_part(id: SessionId, lowest_unanswered: u64) -> Vec<u8> {
-    let mut out = Writer::with_capacity(32);
-    out.u8(b's').u64(id.opened_at.0).u64(id.nonce).u64(lowest_unanswered);
-    out.finish()
+fn session_part((id, session): (&SessionId, &Session)) -> Part {
+    Part::Session {
+        id: *id,
+        lowest_unanswered: session.lowest_unanswered,
+        used_at_index: session.used_at_index,
+        used_at: session.used_at,
+    }
 }
 
-fn answer_part(id: SessionId, sequence: u64, answered: Answered) -> Vec<u8> {
-    let mut out = Writer::with_capacity(64);
-    out.u8(b'a').u64(id.opened_at.0).u64(id.nonce).u64(sequence).u64(answered.version.0);
-    write_answer(&mut out, answered.answer);
-    out.finish()
+fn answer_part(session: SessionId, sequence: u64, answered: Answered) -> Part {
+    Part::Answer { session, sequence, answered }
 }

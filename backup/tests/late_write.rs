@@ -1,7 +1,7 @@
 //! What news from the disk is worth when it comes late.
 #![allow(missing_docs, reason = "a test")]
 
-use heirloom_backup::Replica;
+use heirloom_backup::{Replica, State};
 use heirloom_proto::event::Ticket;
 use heirloom_proto::{Answer, Entry, Epoch, LogIndex, Outbox, RunId, Sealed, ServerId, Version, WallTime};
 
@@ -21,7 +21,7 @@ fn entry(index: u64) -> Sealed {
 /// just then lost a change that this copy had confirmed.
 #[test]
 fn a_write_that_a_cut_has_voided_makes_nothing_durable() {
-    let mut replica = Replica::recover(vec![entry(1)], LogIndex::ZERO);
+    let mut replica = Replica::recover(State::default(), vec![entry(1)], LogIndex::ZERO);
     let (written, cut, written_again) = (Ticket(1), 2, 3);
 
     replica.push(entry(2));

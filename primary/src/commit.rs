@@ -34,10 +34,12 @@ impl Primary {
         setting: Setting<'_>,
         out: &mut Outbox,
     ) -> bool {
-        let own = self.replica.log().position_at(position.index);
+        let log = self.replica.log();
+        // What is forgotten can't be compared; the next confirmation says the same of all before it.
+        let same = position.index < log.base() || log.position_at(position.index) == Some(position);
         let digest_differs = self.digest_at(applied.0).is_some_and(|digest| digest != applied.1);
         let Some(copy) = self.copy_of(from, epoch).filter(|copy| copy.works()) else { return false };
-        if own != Some(position) {
+        if !same {
             return self.found_to_differ(from, Difference::Log(position), out);
         }
         if digest_differs && !planted(Mutant::DigestNotCompared) {

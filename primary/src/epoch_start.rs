@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use heirloom_proto::event::Note;
 use heirloom_proto::limits::TAIL_EPOCHS_MAX;
 use heirloom_proto::message::Tail;
-use heirloom_proto::{Epoch, LogIndex, Member, Message, Mutant, Outbox, Peer, ServerId, Time, planted};
+use heirloom_proto::{Epoch, LogIndex, Member, Message, Mutant, Outbox, Peer, Position, ServerId, Time, planted};
 
 use crate::copies::{Copy, Phase};
 use crate::primary::{Primary, Setting};
@@ -19,6 +19,17 @@ pub struct ProofTimes {
     pub before: Option<(Time, Time)>,
 }
 
+/// What another log shares with the primary's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Common {
+    /// Everything up to here, and nothing behind it.
+    UpTo(LogIndex),
+    /// Less than the primary still keeps.
+    Forgotten,
+    /// Not even what it has applied.
+    Nothing,
+}
+
 impl Primary {
     /// A voter answered a heartbeat without working in this epoch: it is begun for it, and where it is new here it is
     /// taken as a learner.
@@ -27,8 +38,11 @@ impl Primary {
             return;
         }
         self.restart_copy(from, setting.now);
-        let copy = &self.copies[&from.server];
-        if copy.phase != Phase::Differs {
+        let copy = self.copies.get_mut(&from.server).expect("restarted just now");
+        if copy.phase == Phase::Differs {
+            // It is not silent, and may be the one that is right.
+            copy.heard_at = setting.now;
+        } else {
             out.send(from.server, Message::StartEpoch { view: self.view.clone() });
         }
     }
@@ -59,18 +73,21 @@ impl Primary {
         if self.copies.get(&from.server).is_none_or(|copy| copy.peer != Some(from)) {
             self.restart_copy(from, setting.now);
         }
-        let keep = self.common_prefix(tail);
-        let copy = self.copies.get_mut(&from.server).expect("restarted above");
-        if copy.phase == Phase::Differs {
+        if self.copies[&from.server].phase == Phase::Differs {
             return;
         }
-        let Some(keep) = keep else {
-            // One that can't be reconciled gives up its store once it is out of the view; it accuses nobody.
-            copy.phase = Phase::Differs;
-            let (index, own) = (tail.applied.index, tail.applied.hash);
-            out.tell(Note::Diverged { server: from.server, index, what: "the applied prefix" });
-            return out.send(from.server, Message::Diverged { epoch, index, own });
+        let keep = match self.common_prefix(tail) {
+            Common::UpTo(keep) => keep,
+            Common::Forgotten => return self.leave_behind(from, tail.end, out),
+            Common::Nothing => {
+                // One that can't be reconciled gives up its store once it is out of the view; it accuses nobody.
+                self.copies.get_mut(&from.server).expect("restarted above").phase = Phase::Differs;
+                let (index, own) = (tail.applied.index, tail.applied.hash);
+                out.tell(Note::Diverged { server: from.server, index, what: "the applied prefix" });
+                return out.send(from.server, Message::Diverged { epoch, index, own });
+            }
         };
+        let copy = self.copies.get_mut(&from.server).expect("restarted above");
         copy.confirmed = LogIndex::ZERO;
         copy.progress_at = setting.now;
         copy.heard_at = setting.now;
@@ -79,27 +96,50 @@ impl Primary {
         out.send(from.server, Message::Cut { epoch, run: from.run, end: tail.end, keep });
     }
 
-    /// The length of the longest prefix that a log with this tail shares with ours; `None` where even what it has
-    /// applied is not ours.
+    /// A copy lacks what is no longer kept: it is told to take a snapshot.
+    ///
+    /// A member has all that is committed, so its word is a late one, and ignored. One that said so truly would never work in
+    /// this epoch, and be put out for that.
+    pub(crate) fn leave_behind(&mut self, from: Peer, end: Position, out: &mut Outbox) {
+        if self.view.has(from.member()) {
+            return;
+        }
+        if let Some(copy) = self.copies.get_mut(&from.server) {
+            copy.phase = Phase::Starting;
+        }
+        let (epoch, base) = (self.view.epoch, self.replica.log().base());
+        out.send(from.server, Message::Behind { epoch, run: from.run, end, base });
+    }
+
+    /// The longest prefix that a log with this tail shares with ours.
     ///
     /// An epoch and an index name one entry, for an epoch has one primary, which never takes an entry back. So the newest
     /// epoch that both logs have entries of tells: below the shorter of the two runs of its entries they are equal, and
     /// above it nothing is.
-    fn common_prefix(&self, tail: &Tail) -> Option<LogIndex> {
+    ///
+    /// What is forgotten can't be compared; but all that is sent after it is taken only behind the chain hash of it all.
+    fn common_prefix(&self, tail: &Tail) -> Common {
         let log = self.replica.log();
-        if log.position_at(tail.applied.index) != Some(tail.applied) {
-            return None;
+        let (applied, base) = (tail.applied.index, log.base());
+        if applied >= base && log.position_at(applied) != Some(tail.applied) {
+            return Common::Nothing;
         }
         for end in tail.epochs.iter().rev() {
             let Some(own_last) = log.last_of(end.epoch) else { continue };
-            if own_last >= end.last.index {
-                let same = log.position_at(end.last.index) == Some(end.last);
-                return same.then_some(end.last.index);
+            if own_last < end.last.index {
+                return Common::UpTo(own_last.max(applied));
             }
-            return Some(own_last.max(tail.applied.index));
+            if end.last.index < base {
+                return Common::Forgotten;
+            }
+            let same = log.position_at(end.last.index) == Some(end.last);
+            return if same { Common::UpTo(end.last.index) } else { Common::Nothing };
+        }
+        if applied < base {
+            return Common::Forgotten;
         }
         // Where the tail was cut short, what it does not name may be committed: rather nothing than too much.
-        (tail.epochs.len() < TAIL_EPOCHS_MAX).then_some(tail.applied.index)
+        if tail.epochs.len() < TAIL_EPOCHS_MAX { Common::UpTo(applied) } else { Common::Nothing }
     }
 
     /// Takes the acknowledgement of a server that is leaving.

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use heirloom_proto::limits::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_ENTRIES_MAX, PREPARE_BYTES_MAX, PREPARE_ENTRIES_MAX};
+use heirloom_proto::limits::{
+    IN_FLIGHT_BYTES_MAX, IN_FLIGHT_ENTRIES_MAX, LOG_FED_BYTES_MAX, PREPARE_BYTES_MAX, PREPARE_ENTRIES_MAX,
+};
 use heirloom_proto::message::Grant;
 use heirloom_proto::{Digest, Epoch, LogIndex, Message, Mutant, Outbox, Peer, Position, ServerId, Time, planted};
 
 use crate::commit::Difference;
-use crate::copies::Phase;
+use crate::copies::{Copy, Phase};
 use crate::primary::{Primary, Setting};
 
 impl Primary {
@@ -66,6 +68,20 @@ impl Primary {
         }
     }
 
+    /// The state at an index is stored: the log up to there need not be kept, but for what copies are being sent, as far as
+    /// that is bounded, and some more. Who lacks more than that is told to take a snapshot when it is next heard.
+    pub fn forget(&mut self, index: LogIndex, entries_kept: usize) {
+        let works =
+            |copy: &Copy| if let Phase::Works { next } = copy.phase { Some(LogIndex(next.0 - 1)) } else { None };
+        let fed_to = self.copies.values().filter_map(works).min().unwrap_or(index).min(index);
+        let fed_bytes = self.replica.log().bytes_of(fed_to.next(), index);
+        self.replica.forget(if fed_bytes <= LOG_FED_BYTES_MAX { fed_to } else { index }, entries_kept);
+        let base = self.replica.log().base();
+        for copy in self.copies.values_mut().filter(|copy| works(copy).is_some_and(|fed_to| fed_to < base)) {
+            copy.phase = Phase::Starting;
+        }
+    }
+
     /// Heartbeats one voter; carries nothing that waits for a disk.
     pub fn heartbeat(&self, to: Peer, hears_you: bool, setting: Setting<'_>, out: &mut Outbox) {
         let heartbeat = Message::Heartbeat {
@@ -96,7 +112,7 @@ impl Primary {
     #[must_use]
     pub fn echoed(&mut self, from: Peer, echo: Echo, setting: Setting<'_>, out: &mut Outbox) -> bool {
         let frozen = self.frozen;
-        let own_end = self.replica.log().end();
+        let (base, own_end) = (self.replica.log().base(), self.replica.log().end());
         let Some(copy) = self.copy_of(from, echo.epoch).filter(|_| echo.end <= own_end) else { return false };
         copy.heard_at = setting.now;
         if !frozen {
@@ -114,7 +130,12 @@ impl Primary {
             && echo.end.next() < next
             && copy.sent_at < echo.sent_at
         {
-            copy.send_from(echo.end.next());
+            if echo.end < base {
+                // Only whoever says where its log ends, with the hash there, can be told to take a snapshot.
+                copy.phase = Phase::Starting;
+            } else {
+                copy.send_from(echo.end.next());
+            }
         }
         let wrong = self.confirmed(from, echo.epoch, echo.confirmed, echo.applied, setting, out);
         self.answer_reads(setting, out);
@@ -125,9 +146,14 @@ impl Primary {
     /// wrong, and must step down.
     #[must_use]
     pub fn gap(&mut self, from: Peer, epoch: Epoch, end: Position, setting: Setting<'_>, out: &mut Outbox) -> bool {
-        let own = self.replica.log().position_at(end.index);
+        let log = self.replica.log();
+        let (own, forgotten) = (log.position_at(end.index), end.index < log.base());
         let Some(copy) = self.copy_of(from, epoch) else { return false };
         if copy.phase == Phase::Differs {
+            return false;
+        }
+        if forgotten {
+            self.leave_behind(from, end, out);
             return false;
         }
         if own != Some(end) {

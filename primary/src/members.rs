@@ -6,7 +6,7 @@ use std::time::Duration;
 use heirloom_proto::view::Derivation;
 use heirloom_proto::{Member, Mutant, ServerId, VoterKind, planted};
 
-use crate::copies::Phase;
+use crate::copies::{Copy, Phase};
 use crate::primary::{Primary, Setting};
 
 /// Why a member must go.
@@ -92,9 +92,12 @@ impl Primary {
     fn fault(&self, member: Member, proven: &BTreeSet<ServerId>, setting: Setting<'_>) -> Option<Fault> {
         let copy = &self.copies[&member.server];
         let suspicion = self.patience(setting);
+        if self.is_undecided(member) && !self.sound {
+            return None;
+        }
         if proven.contains(&member.server) {
             Some(Fault::ProvenDead)
-        } else if copy.phase == Phase::Differs {
+        } else if copy.phase == Phase::Differs && !self.is_undecided(member) {
             Some(Fault::Differs)
         } else if copy.peer.is_some() && !copy.is(member) {
             Some(Fault::OtherStore)
@@ -105,6 +108,32 @@ impl Primary {
         } else {
             None
         }
+    }
+
+    /// Whether a member differs, and no third one says that it is the one that is wrong (PROTOCOL 4.5). It stays a member
+    /// then: where its own disk gives another state than it has it begins anew; where it is silent or gone, and this copy is
+    /// what its disk gives, it goes for that. As long as both are right by their checksums nothing is committed, for a choice
+    /// between two is a guess.
+    fn is_undecided(&self, member: Member) -> bool {
+        let differs = |copy: &Copy| copy.phase == Phase::Differs;
+        let mut allies = self.others().filter(|(other, copy)| *other != member && copy.is(*other) && !differs(copy));
+        let copy = &self.copies[&member.server];
+        differs(copy) && copy.is(member) && allies.next().is_none()
+    }
+
+    /// The members that differ, with nobody to say who is wrong.
+    pub fn undecided(&self) -> impl Iterator<Item = ServerId> + '_ {
+        self.others().filter(|(member, _)| self.is_undecided(*member)).map(|(member, _)| member.server)
+    }
+
+    /// The own copy is what its disk gives.
+    pub fn examined(&mut self) {
+        self.sound = true;
+    }
+
+    /// Whether the own copy must be looked at to decide who is wrong.
+    pub fn wants_examination(&self) -> bool {
+        !self.sound && self.undecided().next().is_some()
     }
 
     /// How long a member may be silent, or owe a confirmation. Twice as long for each epoch in a row that was ended before

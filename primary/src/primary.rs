@@ -72,6 +72,8 @@ pub struct Primary {
     pub(crate) hand_over: Option<HandOver>,
     /// Which copies were found to differ in this epoch, and in what.
     pub(crate) differences: BTreeMap<ServerId, Difference>,
+    /// Whether the own copy was found to be what its disk gives, since it was found to differ from another.
+    pub(crate) sound: bool,
 }
 
 impl Primary {
@@ -107,6 +109,7 @@ impl Primary {
             digests,
             hand_over: None,
             differences: BTreeMap::new(),
+            sound: false,
         };
         primary.begin(mandate, setting, at, out);
         primary
@@ -150,6 +153,7 @@ impl Primary {
         self.unsettled = view.leaving.clone();
         self.frozen = false;
         self.differences.clear();
+        self.sound = false;
         self.reads.begin_again();
         self.marker = if planted(Mutant::NoMarker) {
             self.replica.log().end()

@@ -151,6 +151,11 @@ impl Reader {
         Ok(count)
     }
 
+    /// Whether everything was read.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// Succeeds only where nothing is left.
     pub fn end(&self, what: &'static str) -> Result<(), Malformed> {
         if self.bytes.is_empty() { Ok(()) } else { Err(Malformed(what)) }

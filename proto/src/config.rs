@@ -109,6 +109,21 @@ impl Constants {
         }
         Ok(())
     }
+
+    /// The same, and that this server is one of them.
+    ///
+    /// **Errors:** one sentence that says what is so and what to do.
+    pub fn check_with(&self, me: ServerId) -> Result<(), String> {
+        self.check()?;
+        match self.kind(me) {
+            Some(_) => Ok(()),
+            None => Err(format!(
+                "--id {me} is not in --cluster, which names {} servers: use 0 to {}",
+                self.voters.len(),
+                self.voters.len() - 1
+            )),
+        }
+    }
 }
 
 /// All that one node is told at its birth.
@@ -136,15 +151,7 @@ impl NodeConfig {
     ///
     /// **Errors:** one sentence that says what is so and what to do.
     pub fn check(&self) -> Result<(), String> {
-        self.constants.check()?;
-        if self.constants.kind(self.me).is_none() {
-            return Err(format!(
-                "--id {} is not in --cluster, which names {} servers: use 0 to {}",
-                self.me,
-                self.constants.voters.len(),
-                self.constants.voters.len() - 1
-            ));
-        }
+        self.constants.check_with(self.me)?;
         if self.heartbeat.is_zero() {
             return Err("--heartbeat 0 would never pause: use at least 1ms".to_owned());
         }

@@ -253,11 +253,15 @@ pub fn read_epoch(reader: &mut Reader) -> Result<Epoch, Malformed> {
     })
 }
 
-fn write_session(out: &mut Writer, session: SessionId) -> &mut Writer {
+/// Writes a session's id.
+pub fn write_session(out: &mut Writer, session: SessionId) -> &mut Writer {
     out.u64(session.opened_at.0).u64(session.nonce)
 }
 
-fn read_session(reader: &mut Reader) -> Result<SessionId, Malformed> {
+/// Reads a session's id.
+///
+/// **Errors:** what could not be read.
+pub fn read_session(reader: &mut Reader) -> Result<SessionId, Malformed> {
     Ok(SessionId { opened_at: LogIndex(reader.u64("session index")?), nonce: reader.u64("session nonce")? })
 }
 
@@ -281,7 +285,10 @@ pub fn write_answer(out: &mut Writer, answer: Answer) -> &mut Writer {
     }
 }
 
-fn read_answer(reader: &mut Reader) -> Result<Answer, Malformed> {
+/// Reads an answer.
+///
+/// **Errors:** what could not be read.
+pub fn read_answer(reader: &mut Reader) -> Result<Answer, Malformed> {
     let flag = |reader: &mut Reader| match reader.u8("answer flag")? {
         0 => Ok(false),
         1 => Ok(true),

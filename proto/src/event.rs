@@ -52,6 +52,21 @@ pub enum Event {
         /// What went wrong, for people.
         what: String,
     },
+    /// The applied state at an index is durable as a snapshot: the log up to there need not be kept.
+    Snapshotted {
+        /// Up to where; no more than is applied.
+        index: LogIndex,
+        /// How many of those entries are kept all the same, at most, for copies that are a little behind.
+        entries_kept: usize,
+    },
+    /// What an [`Action::FetchSnapshot`] asked for is here, whole and durable.
+    SnapshotFetched {
+        /// Up to where it reaches.
+        index: LogIndex,
+    },
+    /// What an [`Action::Examine`] asked for: all that is stored was read and is right by its checksums, and it gives the
+    /// state that is applied here.
+    Examined,
     /// A caller asks.
     Requested {
         /// Under which the answer is awaited.
@@ -110,6 +125,18 @@ pub enum Action {
         /// Committed up to here.
         commit: LogIndex,
     },
+    /// Fetch the newest snapshot of another server, then say [`Event::SnapshotFetched`]. Asked again as long as it is
+    /// wanted; it may come to nothing.
+    FetchSnapshot {
+        /// From whom.
+        from: ServerId,
+        /// One that does not reach so far is of no use.
+        at_least: LogIndex,
+    },
+    /// Two copies differ, and nobody else can say which one is wrong: read all that is stored, and compare what it gives with
+    /// what is applied. Where that is right say [`Event::Examined`], and else end the run and begin another from disk. Asked
+    /// again as long as it is wanted.
+    Examine,
     /// Answer a caller.
     Respond {
         /// Which.
@@ -167,19 +194,6 @@ pub struct Identity {
     pub enrolment_open: bool,
 }
 
-/// What was found on disk at the start of a run.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Durable {
-    /// Who.
-    pub identity: Identity,
-    /// The register; `None` where none was ever stored.
-    pub register: Option<Register>,
-    /// The log, from the first entry on. A torn tail is already cut.
-    pub log: Vec<Sealed>,
-    /// A lower bound of what is committed.
-    pub commit: LogIndex,
-}
-
 /// What the runtime gives a run: its random numbers, and where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Birth {
@@ -208,6 +222,8 @@ pub enum Cause {
         /// What was found.
         what: String,
     },
+    /// A snapshot was fetched that takes the place of the log: put it there, and begin another run. Not an error.
+    SnapshotFetched,
     /// Another server knows this store better than it is: its directory was put back from an older copy. Its register
     /// counts as lost: set the store aside, format a new one and come back as a learner.
     Outdated {

@@ -34,7 +34,7 @@ pub mod wire;
 pub use address::{Address, BadAddress, ClusterEntry};
 pub use config::{Constants, NodeConfig, QuorumRule, VoterKind};
 pub use entry::{Answer, Effect, Entry, Origin, Sealed};
-pub use event::{Action, Birth, Cause, Durable, Event, Identity, Note, Record, Ticket, Token};
+pub use event::{Action, Birth, Cause, Event, Identity, Note, Record, Ticket, Token};
 pub use hash::{ChainHash, Digest};
 pub use ids::{ClusterId, Epoch, LogIndex, Member, Peer, Position, RunId, ServerId, SessionId, StoreId, Version};
 pub use message::Message;

@@ -20,6 +20,10 @@ pub const IN_FLIGHT_BYTES_MAX: usize = 16 << 20;
 pub const PREPARED_ENTRIES_MAX: u64 = 65_536;
 /// How many bytes of entries the primary holds prepared and not committed.
 pub const PREPARED_BYTES_MAX: usize = 256 << 20;
+/// How many bytes of entries are kept behind a snapshot for copies that are a little behind.
+pub const LOG_KEPT_BYTES_MAX: usize = 16 << 20;
+/// How many bytes of entries behind a snapshot are kept for copies that are being sent them.
+pub const LOG_FED_BYTES_MAX: usize = 256 << 20;
 /// How many requests wait for the start of an epoch, for a lease or for a round of confirmation.
 pub const WAITING_REQUESTS_MAX: usize = 65_536;
 /// How often the time that a proposal, or a member at the start of an epoch, is given is doubled at most where it was too

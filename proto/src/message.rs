@@ -86,6 +86,18 @@ pub enum Message {
         /// The length of the common prefix.
         keep: LogIndex,
     },
+    /// What your log lacks is no longer kept: take a snapshot of mine (PROTOCOL 9). To one that is no member. Holds only for
+    /// the run and the end it names.
+    Behind {
+        /// The epoch.
+        epoch: Epoch,
+        /// The receiver's run.
+        run: RunId,
+        /// Where its log ends.
+        end: Position,
+        /// The snapshot must reach so far at least.
+        base: LogIndex,
+    },
     /// Entries to append, in order (PROTOCOL 4.2).
     Prepare {
         /// The primary's epoch.
@@ -284,6 +296,7 @@ impl Message {
             Self::StartEpoch { .. } => "start-epoch",
             Self::EpochStarted { .. } => "epoch-started",
             Self::Cut { .. } => "cut",
+            Self::Behind { .. } => "behind",
             Self::Prepare { .. } => "prepare",
             Self::Confirm { .. } => "confirm",
             Self::Gap { .. } => "gap",

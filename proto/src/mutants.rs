@@ -94,6 +94,10 @@ mutants! {
     SecondCut = "8.1",
     /// The start of an epoch: a cut voids the writes that are under way, the same entries being sent again included.
     CutVoidsNoWrite = "8.1",
+    /// Coming back: only who stands outside the view of an epoch gives its log away for a snapshot.
+    MemberGivesItsLogAway = "9",
+    /// Coming back: a snapshot takes the place of the log of a copy that waits for it, and works no more.
+    SnapshotTakesAWorkingLog = "9",
     /// The start of an epoch: nothing is committed before everyone who is leaving is settled.
     NoLeaseWait = "8.3",
     /// The start of an epoch: the wait counts from when the primary learned that its view was chosen.

@@ -91,6 +91,7 @@ pub fn messages() -> Vec<Message> {
         Message::StartEpoch { view: view() },
         Message::EpochStarted { epoch: EPOCH, tail },
         Message::Cut { epoch: EPOCH, run: to_run, end: POSITION, keep: LogIndex::ZERO },
+        Message::Behind { epoch: EPOCH, run: to_run, end: POSITION, base: LogIndex(9) },
         Message::Prepare { epoch: EPOCH, previous: Position::START, entries: Vec::new(), commit_index },
         Message::Prepare { epoch: EPOCH, previous: POSITION, entries: vec![entry(7), entry(8)], commit_index },
         Message::Confirm { epoch: EPOCH, position: POSITION, applied_index, digest },
@@ -121,7 +122,7 @@ pub fn messages() -> Vec<Message> {
         Message::NothingHigher { epoch: EPOCH, round: 1 },
     ];
     let kinds: BTreeSet<&str> = messages.iter().map(Message::name).collect();
-    assert_eq!(kinds.len(), 21, "a kind of message is missing here");
+    assert_eq!(kinds.len(), 22, "a kind of message is missing here");
     messages
 }
 

@@ -101,6 +101,12 @@ fn body_to_wire(message: Message) -> Wire {
             end: Some(position_to_wire(end)),
             keep: keep.0,
         }),
+        Message::Behind { epoch, run, end, base } => Wire::Behind(v1::Behind {
+            epoch: Some(epoch_to_wire(epoch)),
+            run: run.0,
+            end: Some(position_to_wire(end)),
+            base: base.0,
+        }),
         Message::Prepare { epoch, previous, entries, commit_index } => Wire::Prepare(v1::Prepare {
             epoch: Some(epoch_to_wire(epoch)),
             previous: Some(position_to_wire(previous)),
@@ -185,6 +191,12 @@ fn body_from_wire(wire: Wire) -> Result<Message, Malformed> {
             run: RunId(cut.run),
             end: position_from_wire(cut.end)?,
             keep: LogIndex(cut.keep),
+        },
+        Wire::Behind(behind) => Message::Behind {
+            epoch: epoch_from_wire(behind.epoch)?,
+            run: RunId(behind.run),
+            end: position_from_wire(behind.end)?,
+            base: LogIndex(behind.base),
         },
         Wire::Prepare(prepare) => prepare_from_wire(prepare)?,
         Wire::Confirm(confirm) => Message::Confirm {

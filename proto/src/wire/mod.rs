@@ -8,6 +8,7 @@ pub mod examples;
 pub mod link;
 mod parts;
 pub mod refusal;
+pub mod snapshot;
 
 use std::time::Duration;
 

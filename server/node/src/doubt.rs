@@ -78,7 +78,9 @@ impl Node {
 
     /// In what the own store is behind what is remembered of it.
     fn older_than(&self, from: ServerId, remembered: &Remembered) -> Option<String> {
-        if remembered.store != self.identity.store {
+        // A store that belongs to no cluster yet takes the place of another, and votes only once it has asked all others.
+        let same = remembered.store == self.identity.store;
+        if !same && self.cluster().is_none() {
             return None;
         }
         let register = self.durable_register.as_ref().unwrap_or(&Register::FRESH);
@@ -86,8 +88,11 @@ impl Node {
         // Whoever knows that its register is lost gives no vote in any case.
         if register.standing == Standing::Intact && promised > own {
             return Some(format!(
-                "server {from} remembers that this store promised epoch {promised}, and its register says {own}"
+                "server {from} remembers that this server promised epoch {promised}, and its register says {own}"
             ));
+        }
+        if !same {
+            return None;
         }
         // In a higher epoch than the one in which it was confirmed it may have been cut since; what is committed never is.
         let confirmed = if remembered.confirmed_in == own { remembered.confirmed } else { LogIndex::ZERO };

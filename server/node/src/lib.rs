@@ -21,8 +21,6 @@
 //!
 //! # Caveats
 //!
-//! - The whole log is kept in memory; snapshots, which cut it, are yet to come.
-//! - Read leases of backups are yet to come: a linearizable read is answered by the primary.
 //! - A data directory put back from an old copy is noticed only where another server that remembers it answers in time
 //!   (`doubt`, docs/decisions/0015).
 //! - Where `--quorum survivors` leaves one server alone and it dies between storing a new view of itself and its marker,
@@ -39,6 +37,7 @@ mod proposing;
 mod receiving;
 mod reporting;
 mod requests;
+mod snapshots;
 mod ticking;
 mod voting;
 mod waiting;

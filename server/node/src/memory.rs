@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use heirloom_backup::Replica;
 use heirloom_proto::message::Remembered;
 use heirloom_proto::{Epoch, LogIndex, Member, Message, Peer, ServerId};
 
@@ -15,6 +16,9 @@ use crate::node::Node;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Memory {
     heard: BTreeMap<ServerId, Remembered>,
+    /// What each server promised to others with any of its stores. One that takes the place of another asks them all before it
+    /// votes, and each of them had promised what it proposed; of a server's own proposals nobody else may know.
+    promised: BTreeMap<ServerId, Epoch>,
     /// On a witness, which has no log: what the primary of the view that is stored here called committed.
     committed: LogIndex,
 }
@@ -32,6 +36,10 @@ impl Memory {
             *known = Remembered::nothing_of(from.store);
         }
         known.promised = known.promised.max(epoch);
+        if epoch.server != from.server {
+            let promised = self.promised.entry(from.server).or_insert(epoch);
+            *promised = epoch.max(*promised);
+        }
         if let Message::Confirm { epoch, position, .. } | Message::Echo { epoch, confirmed: position, .. } = message
             && *epoch >= known.confirmed_in
         {
@@ -60,18 +68,29 @@ impl Node {
     /// stored view and what is known to be committed tell how long the logs of all members are at least, and where the
     /// last of these entries is of the view's own epoch, that they have promised it. This outlives the run.
     pub fn remembered(&self, of: Member) -> Option<Remembered> {
-        let heard = self.memory.heard.get(&of.server).filter(|heard| heard.store == of.store);
+        let heard = self.memory.heard.get(&of.server);
         let register = self.durable_register.as_ref();
         let view = register.and_then(|register| register.accepted.as_ref()).filter(|view| view.has(of));
         if heard.is_none() && view.is_none() {
             return None;
         }
-        let mut remembered = heard.cloned().unwrap_or(Remembered::nothing_of(of.store));
+        let mut remembered = match heard {
+            Some(heard) if heard.store == of.store => heard.clone(),
+            Some(other) if view.is_none() => {
+                let promised = self.memory.promised.get(&of.server).copied().unwrap_or(Epoch::NONE);
+                return Some(Remembered { promised, ..Remembered::nothing_of(other.store) });
+            }
+            Some(_) | None => Remembered::nothing_of(of.store),
+        };
         if let Some(view) = view {
             let replica = self.replica();
-            remembered.committed = replica.map_or(self.memory.committed, |replica| replica.applied_index());
-            let last = replica.and_then(|replica| replica.log().entry(replica.applied_index()));
-            if last.is_some_and(|sealed| sealed.entry().epoch == view.epoch) {
+            // A state that was installed may be of a later view than the one that is stored here.
+            let of_the_view = |replica: &&Replica| replica.state().head().epoch <= view.epoch;
+            remembered.committed = match replica {
+                Some(replica) => Some(replica).filter(of_the_view).map_or(LogIndex::ZERO, Replica::applied_index),
+                None => self.memory.committed,
+            };
+            if replica.is_some_and(|replica| replica.state().head().epoch == view.epoch) {
                 remembered.promised = remembered.promised.max(view.epoch);
             }
         }
@@ -89,6 +108,7 @@ fn vouched(message: &Message) -> Option<Epoch> {
         | Message::EpochStarted { epoch, .. }
         // It works in the epoch, so it has stored it, as its primary or under it.
         | Message::Cut { epoch, .. }
+        | Message::Behind { epoch, .. }
         | Message::Prepare { epoch, .. }
         | Message::Confirm { epoch, .. }
         | Message::Gap { epoch, .. }

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use heirloom_backup::{Backup, PrimaryWatch, Replica};
+use heirloom_backup::{Backup, Durable, PrimaryWatch, Replica};
 use heirloom_primary::{Primary, Setting};
-use heirloom_proto::event::{Action, Birth, Cause, Durable, Event, Identity, Note, Ticket};
+use heirloom_proto::event::{Action, Birth, Cause, Event, Identity, Note, Ticket};
 use heirloom_proto::status::RoleName;
 use heirloom_proto::{
     ClusterId, Constants, Epoch, Member, Mutant, NodeConfig, Outbox, Peer, QuorumRule, Refusal, Register, RunId,
@@ -103,7 +103,7 @@ impl Node {
         let role = match config.kind() {
             VoterKind::Witness => Role::Witness,
             VoterKind::Data => {
-                let replica = Replica::recover(durable.log, durable.commit);
+                let replica = Replica::recover(durable.base, durable.log, durable.commit);
                 Role::Copy(Box::new(Backup::new(me, replica)))
             }
         };
@@ -162,6 +162,9 @@ impl Node {
             Event::PeerBroken { peer } => self.peer_broken(now, peer, &mut out),
             Event::Persisted { ticket, read_back } => self.persisted(now, ticket, &read_back, &mut out),
             Event::DiskFailed { what } => self.halt(Cause::Disk { what }, None, &mut out),
+            Event::Snapshotted { index, entries_kept } => self.snapshotted(index, entries_kept),
+            Event::Examined => self.examined(),
+            Event::SnapshotFetched { index } => self.snapshot_fetched(index, &mut out),
             Event::Requested { token, request, at } => self.requested(now, token, request, at, &mut out),
             Event::Nudged => self.consider(now, &mut out),
             Event::Probed { server, run, probe, dead } => self.probed(now, server, run, probe, dead, &mut out),

@@ -207,6 +207,9 @@ impl Node {
             })
             .collect();
         let Some(others) = others else { return };
+        // What a store of this server promised before that one was lost is held against this one later.
+        let answers = inquiry.answers.values().filter_map(|answered| answered.testimony.remembered.as_ref());
+        let remembered = answers.map(|remembered| remembered.promised).max().unwrap_or(Epoch::NONE);
         if planted(Mutant::RecoveryOnlyHeard) {
             self.recovering = false;
             self.register.standing = Standing::Intact;
@@ -216,6 +219,7 @@ impl Node {
         for register in &others {
             self.register.learn(register.promised, register.accepted.as_ref());
         }
+        self.register.learn(remembered, None);
         self.register.standing = Standing::Intact;
         if self.register == before && self.durable_register.as_ref() == Some(&before) {
             self.recovering = false;

@@ -140,6 +140,11 @@ impl Node {
                     self.told_to_cut(epoch, run, end, keep, out);
                 }
             }
+            Message::Behind { epoch, run, end, base } => {
+                if epoch.run == from.run {
+                    self.told_to_be_behind(epoch, run, end, base, out);
+                }
+            }
             Message::Prepare { epoch, previous, entries, commit_index } => {
                 if epoch.server != from.server {
                     return;
@@ -291,10 +296,6 @@ impl Node {
         {
             self.memory.committed(commit_index);
         }
-        if epoch == self.register.promised {
-            // The proposal for which this server has waited has come to its end.
-            self.propose_after = self.propose_after.min(now);
-        }
         self.defer_until = None;
         if !self.wants_to_ask(now) {
             // What was asked while it was missed says nothing about the next time.
@@ -326,6 +327,7 @@ fn epoch_of(message: &Message) -> Option<Epoch> {
         | Message::Accepted { epoch }
         | Message::EpochStarted { epoch, .. }
         | Message::Cut { epoch, .. }
+        | Message::Behind { epoch, .. }
         | Message::Prepare { epoch, .. }
         | Message::Confirm { epoch, .. }
         | Message::Gap { epoch, .. }

@@ -51,12 +51,13 @@ impl Node {
         }
     }
 
-    /// What was applied behind `index`; `None` where it keeps no copy. Only what is committed is applied, and what is
-    /// applied is never cut.
+    /// What was applied behind `index`, as far back as it is kept; `None` where it keeps no copy. Only what is committed is
+    /// applied, and what is applied is never cut.
     pub fn applied_after(&self, index: LogIndex) -> Option<Applied<'_>> {
         let replica = self.replica()?;
-        let count = replica.applied_index().0.saturating_sub(index.0);
-        let entries = replica.log().from(index.next());
+        let first = index.max(replica.log().base());
+        let count = replica.applied_index().0.saturating_sub(first.0);
+        let entries = replica.log().from(first.next());
         let entries = usize::try_from(count).ok().and_then(|count| entries.get(..count)).unwrap_or(entries);
         Some(Applied { entries, index: replica.applied_index(), version: replica.dictionary().version() })
     }

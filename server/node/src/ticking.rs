@@ -38,6 +38,7 @@ impl Node {
         self.repeat(out);
         self.probe_silent(now, out);
         self.probe_unsettled(now, out);
+        self.examine(out);
         self.found_alone(now, out);
         self.ask_silent(now, out);
         self.ask_of_me(now, None, out);

@@ -1,6 +1,6 @@
 //! The voter: promising, accepting, and beginning epochs, each answered when it is durable (PROTOCOL 5 and 8.1).
 
-use heirloom_proto::event::{Cause, Identity, Record, Ticket};
+use heirloom_proto::event::{Action, Cause, Identity, Record, Ticket};
 use heirloom_proto::{
     Epoch, LogIndex, Message, Mutant, Outbox, Position, Register, RunId, Sealed, ServerId, Standing, Time, View,
     VoterKind, planted,
@@ -272,6 +272,26 @@ impl Node {
         // a member or not. That it was merely told of the epoch is not enough: that word may be from before the primary
         // put the run before this one out of the view, on proof of its death (docs/decisions/0004).
         self.recovering = false;
+    }
+
+    /// Where two copies differ, and nobody else says which of them is wrong, each looks at itself (PROTOCOL 4.5).
+    pub(crate) fn examine(&self, out: &mut Outbox) {
+        let wanted = match &self.role {
+            Role::Primary(primary) => primary.wants_examination(),
+            Role::Copy(backup) => backup.differs(),
+            Role::Witness | Role::Over => false,
+        };
+        if wanted {
+            out.act(Action::Examine);
+        }
+    }
+
+    pub(crate) fn examined(&mut self) {
+        match &mut self.role {
+            Role::Primary(primary) => primary.examined(),
+            Role::Copy(backup) => backup.examined(),
+            Role::Witness | Role::Over => {}
+        }
     }
 
     /// The primary found that this copy differs. One that is out of the view gives up its store at once; a member stays

@@ -19,6 +19,10 @@ impl Node {
         }
         match &self.role {
             Role::Primary(primary) => {
+                let undecided: Vec<ServerId> = primary.undecided().collect();
+                if !undecided.is_empty() {
+                    return Some(undecided_text(&undecided));
+                }
                 let silent = primary.waits_for_members(self.setting(now, &self.excused()));
                 match silent {
                     Some(silent) => Some(self.waits_for_members(&silent)),
@@ -26,6 +30,13 @@ impl Node {
                     None if missing.is_empty() => Some("the start of its epoch".to_owned()),
                     None => Some(format!("the start of its epoch; no word from {}", list(&missing))),
                 }
+            }
+            Role::Copy(backup) if backup.waits_for_snapshot() => {
+                let from = self
+                    .watch
+                    .primary()
+                    .map_or_else(|| "the primary".to_owned(), |primary| format!("server {primary}"));
+                Some(format!("a snapshot of {from}, which no longer keeps the entries that are lacking here"))
             }
             Role::Copy(_) if self.hears(now).is_some() => None,
             Role::Copy(_) => Some(self.waits_for_primary(&missing)),
@@ -85,6 +96,15 @@ impl Node {
             QuorumRule::Majority => format!("a primary, for which it takes a quorum; no word from {servers}"),
         }
     }
+}
+
+fn undecided_text(servers: &[ServerId]) -> String {
+    let servers = list(servers);
+    format!(
+        "{servers}, whose copy differs from the one here; each reads all that it has stored, and where one is wrong by that it \
+         begins anew. If this lasts, both are right by their checksums: look with `heirloom verify` which is right, and stop the \
+         other one for good"
+    )
 }
 
 fn list(servers: &[ServerId]) -> String {

@@ -347,6 +347,50 @@ fn of_two_servers_a_late_word_of_an_old_epoch_makes_nobody_a_member() {
     });
 }
 
+/// Law 2: what a member has confirmed is not given away, whoever says that it should be.
+#[test]
+fn a_member_that_is_told_to_be_behind_keeps_what_it_has_confirmed() {
+    caught_by(Mutant::MemberGivesItsLogAway, || {
+        let mut world = ahead_of_a_snapshot();
+        let (primary, cluster) = (world.node(id(0)).peer(), world.node(id(0)).cluster());
+        let (epoch, run, end) = (world.status(id(0)).epoch, world.node(id(1)).run(), world.end_position(1));
+        world.forge(id(1), primary, cluster, Message::Behind { epoch, run, end, base: LogIndex(1) });
+        world.kill(id(0));
+        world.run_for(Duration::from_secs(2));
+    });
+}
+
+/// Law 2: a snapshot that comes when its copy works again is not put in place.
+#[test]
+fn a_snapshot_that_comes_too_late_is_not_put_in_place() {
+    caught_by(Mutant::SnapshotTakesAWorkingLog, || {
+        let mut world = ahead_of_a_snapshot();
+        world.hand_snapshot(id(0), id(1));
+        world.kill(id(0));
+        world.run_for(Duration::from_secs(2));
+    });
+}
+
+/// Servers 1 and 2 have confirmed two changes, and do not know that they are committed; server 0 has a snapshot with the
+/// first.
+fn ahead_of_a_snapshot() -> World {
+    let mut world = World::started(3, 0);
+    world.add("k", "v").expect("added");
+    world.run_for(Duration::from_millis(200));
+    world.slow_log(id(1));
+    world.ask(id(0), add(None, "k", "first"));
+    let second = world.ask(id(0), add(None, "k", "second"));
+    for backup in [1, 2].map(id) {
+        world.cut(id(0), backup);
+    }
+    world.sync();
+    world.snapshot(id(0), 0);
+    world.sync();
+    assert!(matches!(world.answer(second), Some(Ok(_))), "{:?}", world.answer(second));
+    assert!(world.disk(id(0)).base.index() > world.status(id(1)).applied);
+    world
+}
+
 impl World {
     fn end_position(&self, server: u8) -> heirloom_proto::Position {
         self.node(id(server)).replica().expect("it keeps data").log().end_position()

@@ -5,11 +5,12 @@ mod small_world;
 
 use std::panic::UnwindSafe;
 
+use heirloom_backup::Durable;
 use heirloom_laws::listen;
-use heirloom_proto::event::{Cause, Durable};
+use heirloom_proto::event::Cause;
 use heirloom_proto::mutants::{Mutant, plant};
 use heirloom_proto::status::RoleName;
-use heirloom_proto::{Epoch, Message, Register, Response, ServerId, Standing};
+use heirloom_proto::{Epoch, Member, Message, Register, Response, ServerId, Standing};
 use small_world::{HEARTBEAT, SUSPICION, World, add, id};
 
 /// What was said of the directory of a server that was given up.
@@ -151,6 +152,28 @@ fn a_vote_that_was_given_is_not_given_again() {
             assert!(register.is_none_or(|register| register.promised != lower), "it voted twice");
         }
         assert!(found_out(&world, 2).is_some());
+    });
+}
+
+#[test]
+fn a_copy_of_a_store_that_was_given_up_since_is_told_what_its_server_promised_after_it() {
+    told(|| {
+        let mut world = World::started(3, 0);
+        world.add("k", "before").expect("added");
+        let copy = world.copy_of(id(2));
+        world.kill(id(2));
+        world.wipe(id(2));
+        world.start(id(2));
+        let given_up = Member { server: id(2), store: copy.identity.store };
+        world.run_until("it is a member with another store", |world| {
+            world.all_are_members() && !world.status(id(0)).in_sync.contains(&given_up)
+        });
+        world.kill(id(2));
+        world.put_back(id(2), copy);
+        world.start(id(2));
+        world.run_until("it is found out, and a member again", |world| {
+            found_out(world, 2).is_some() && world.all_are_members()
+        });
     });
 }
 

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
+use heirloom_backup::Durable;
 use heirloom_node::Node;
-use heirloom_proto::event::{Action, Birth, Cause, Durable, Identity, Note};
+use heirloom_proto::event::{Action, Birth, Cause, Identity, Note};
 use heirloom_proto::limits::TAIL_EPOCHS_MAX;
 use heirloom_proto::message::Testimony;
 use heirloom_proto::status::RoleName;
@@ -417,7 +418,7 @@ impl Forgetful {
             suspicion: SUSPICION,
             value_bytes_max: 1 << 20,
         };
-        let durable = Durable { identity, register: None, log: Vec::new(), commit: LogIndex::ZERO };
+        let durable = Durable::blank(identity);
         let (mut node, actions) =
             Node::recover(config, Birth { run: me.run, cluster: 9, same_process: true }, durable, Self::NOW);
         let ask = actions.iter().find_map(|action| match action {

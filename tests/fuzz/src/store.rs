@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use heirloom_backup::Durable;
 use heirloom_proto::time::Drift;
 use heirloom_proto::{
-    Answer, ClusterId, Constants, Durable, Effect, Entry, Epoch, Identity, LogIndex, Member, Origin, Record, Register,
-    RunId, Sealed, ServerId, SessionId, Standing, StoreId, Version, View, VoterKind, WallTime,
+    Answer, ClusterId, Constants, Effect, Entry, Epoch, Identity, LogIndex, Member, Origin, Record, Register, RunId,
+    Sealed, ServerId, SessionId, Standing, StoreId, Version, View, VoterKind, WallTime,
 };
 use heirloom_server::storage::{DataDir, Files, PowerFailureFiles, StorageError, Store, raw};
 

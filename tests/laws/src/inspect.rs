@@ -18,6 +18,11 @@ pub trait Inspect {
         self.copy().map(|replica| (replica.applied_index(), replica.digest()))
     }
 
+    /// Up to where the log is no longer kept.
+    fn log_base(&self) -> LogIndex {
+        self.copy().map_or(LogIndex::ZERO, |replica| replica.log().base())
+    }
+
     /// Where the log ends, prepared entries included.
     fn log_end(&self) -> Option<LogIndex> {
         self.copy().map(|replica| replica.log().end())

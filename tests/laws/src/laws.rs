@@ -24,6 +24,8 @@ use heirloom_proto::{
     Response, Scan, Seen, ServerId, Together, View,
 };
 
+use heirloom_node::Node;
+
 use crate::inspect::Inspect;
 use crate::observed::{Asker, Observed};
 use crate::oracle::Oracle;
@@ -67,8 +69,8 @@ pub struct Laws {
     acknowledged: Option<Epoch>,
     /// Stores that were put back as an older copy, which is the fault of none that runs.
     put_back: BTreeSet<Member>,
-    /// Members that told the primary of an epoch of another state than the committed one.
-    differ: BTreeSet<(Epoch, Member)>,
+    /// Runs that told the primary of an epoch of another state than the committed one.
+    differ: BTreeSet<(Epoch, Peer)>,
     min_copies: usize,
 }
 
@@ -128,7 +130,11 @@ impl Laws {
                     self.view(servers, view)?;
                     self.chosen = self.chosen.max(Some(view.epoch));
                 }
-                Action::Probe { .. } | Action::Tell(_) | Action::Halt(_) => {}
+                Action::Probe { .. }
+                | Action::FetchSnapshot { .. }
+                | Action::Examine
+                | Action::Tell(_)
+                | Action::Halt(_) => {}
             }
         }
         if log_records > 1 {
@@ -145,7 +151,7 @@ impl Laws {
             return;
         };
         if self.oracle.digest_at(*applied_index).is_some_and(|known| known != *digest) {
-            self.differ.insert((*epoch, from.member()));
+            self.differ.insert((*epoch, from));
         }
     }
 
@@ -229,7 +235,9 @@ impl Laws {
             self.inherits(servers, &view)?;
         }
         let Some(view) = self.views.get(&by) else { return Ok(()) };
-        if let Some(member) = view.in_sync.iter().find(|member| self.differ.contains(&(by, **member))) {
+        let runs = |member: &Member| servers[usize::from(member.server.0)].node().map(Node::peer);
+        let differs = |peer: &Peer| self.differ.contains(&(by, *peer)) && view.has(peer.member());
+        if let Some(member) = view.in_sync.iter().filter_map(runs).find(differs) {
             let (first, last) = (before.next(), self.oracle.end());
             let what = format!("{first} to {last} are committed in epoch {by} with {member:?}, whose state differs");
             return Violation::of(3, what);
@@ -290,7 +298,7 @@ impl Laws {
             *must_have = (*must_have).max(end);
             let server = &servers[usize::from(member.server.0)];
             let put_back = self.put_back.contains(member);
-            if !put_back && server.member() == *member && self.copy_at(server, end) != self.oracle.position_at(end) {
+            if !put_back && server.member() == *member && !self.has(server, end) {
                 return Violation::of(
                     2,
                     format!(
@@ -309,7 +317,7 @@ impl Laws {
             return Ok(());
         }
         let Some(must_have) = self.must_have.get(&server.member()) else { return Ok(()) };
-        if self.copy_at(server, *must_have) != self.oracle.position_at(*must_have) {
+        if !self.has(server, *must_have) {
             return Violation::of(
                 2,
                 format!("server {} no longer has the committed log up to {must_have}", server.id()),
@@ -318,12 +326,15 @@ impl Laws {
         Ok(())
     }
 
-    /// The prefix of a server's log, in memory while it runs and durable otherwise.
-    fn copy_at(&self, server: &impl Observed, index: LogIndex) -> Option<Position> {
-        match server.node() {
-            Some(node) if node.copy().is_some() => node.position_at(index),
-            Some(_) | None => server.durable_position_at(index),
-        }
+    /// Whether a server has the committed log up to here, in memory while it runs and durable otherwise. What a state
+    /// stands for it has, where that is the committed one.
+    fn has(&self, server: &impl Observed, end: LogIndex) -> bool {
+        let (base, position_at): (_, &dyn Fn(LogIndex) -> Option<Position>) = match server.node() {
+            Some(node) if node.copy().is_some() => (node.log_base(), &|index| node.position_at(index)),
+            Some(_) | None => (server.durable_base(), &|index| server.durable_position_at(index)),
+        };
+        let end = end.max(base);
+        position_at(end) == self.oracle.position_at(end)
     }
 
     /// Law 5: no committed entry is cut where a view counts on it, or where it is applied.
@@ -501,6 +512,7 @@ fn said(server: &impl Observed, message: &Message) -> Checked {
         | Message::Enrol { .. }
         | Message::HigherPromise { .. }
         | Message::Cut { .. }
+        | Message::Behind { .. }
         | Message::Prepare { .. }
         | Message::Gap { .. }
         | Message::Diverged { .. }

@@ -15,6 +15,7 @@ pub mod linearizable;
 mod observed;
 mod oracle;
 pub mod random;
+pub mod stored;
 pub mod story;
 
 pub use assertions::listen;

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use heirloom_backup::Durable;
 use heirloom_node::Node;
-use heirloom_proto::{
-    ChainHash, Durable, LogIndex, Member, Position, Register, Request, ServerId, StoreId, Time, Token,
-};
+use heirloom_proto::{LogIndex, Member, Position, Register, Request, ServerId, StoreId, Time, Token};
+
+use crate::stored::Stored;
 
 /// Who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,9 +36,13 @@ pub trait Observed {
     fn member(&self) -> Member;
     /// The register that is durable.
     fn register(&self) -> Option<&Register>;
+    /// Up to where a snapshot stands for the log.
+    fn durable_base(&self) -> LogIndex {
+        LogIndex::ZERO
+    }
     /// Where the durable log ends.
     fn durable_end(&self) -> LogIndex;
-    /// The durable prefix of this length; `None` where less is durable.
+    /// The durable prefix of this length; `None` where less is durable, or that is forgotten.
     fn durable_position_at(&self, index: LogIndex) -> Option<Position>;
 }
 
@@ -83,13 +88,18 @@ impl Observed for DurableAtOnce<'_> {
         self.disk.and_then(|disk| disk.register.as_ref())
     }
 
+    fn durable_base(&self) -> LogIndex {
+        self.disk.map_or(LogIndex::ZERO, |disk| disk.base.index())
+    }
+
     fn durable_end(&self) -> LogIndex {
-        LogIndex(self.disk.map_or(0, |disk| disk.log.len() as u64))
+        self.disk.map_or(LogIndex::ZERO, Stored::end)
     }
 
     fn durable_position_at(&self, index: LogIndex) -> Option<Position> {
-        let log = self.disk.map_or(&[][..], |disk| &disk.log);
-        let prefix = log.get(..usize::try_from(index.0).ok()?)?;
-        Some(Position { index, hash: prefix.iter().fold(ChainHash::EMPTY, |hash, entry| entry.extend(hash)) })
+        match self.disk {
+            Some(disk) => disk.position_at(index),
+            None => (index == LogIndex::ZERO).then_some(Position::START),
+        }
     }
 }

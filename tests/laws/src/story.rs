@@ -116,6 +116,9 @@ pub fn message(message: &Message) -> String {
         Message::Cut { epoch: cut, run: of, end, keep } => {
             format!("{name} {} run {} end {} keep {keep}", epoch(*cut), run(*of), position(*end))
         }
+        Message::Behind { epoch: behind, run: of, end, base } => {
+            format!("{name} {} run {} end {} base {base}", epoch(*behind), run(*of), position(*end))
+        }
         Message::Prepare { epoch: prepared, previous, entries: sent, commit_index } => {
             format!(
                 "{name} {} after {}: {} commit {}",
@@ -167,7 +170,13 @@ pub fn event(event: &Event) -> String {
         Event::Probed { server, run: asked, probe, dead } => {
             format!("probe {probe} of {server}{}: dead {dead}", run(*asked))
         }
-        Event::DiskFailed { .. } | Event::Nudged | Event::Deadline | Event::Flush => format!("{event:?}"),
+        Event::Snapshotted { .. }
+        | Event::SnapshotFetched { .. }
+        | Event::Examined
+        | Event::DiskFailed { .. }
+        | Event::Nudged
+        | Event::Deadline
+        | Event::Flush => format!("{event:?}"),
     }
 }
 
@@ -197,6 +206,6 @@ pub fn action(action: &Action) -> String {
         Action::Tell(Note::Serving { epoch: served }) => format!("SERVING {}", epoch(*served)),
         Action::Tell(note) => format!("{note:?}"),
         Action::NoteProgress { confirmed, commit } => format!("note confirmed {confirmed} commit {commit}"),
-        Action::Halt(_) => format!("{action:?}"),
+        Action::FetchSnapshot { .. } | Action::Examine | Action::Halt(_) => format!("{action:?}"),
     }
 }

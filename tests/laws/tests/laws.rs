@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use heirloom_backup::Durable;
+use heirloom_laws::stored::Stored;
 use heirloom_laws::{Asker, DurableAtOnce, Inspect, Laws};
 use heirloom_node::Node;
-use heirloom_proto::event::{Birth, Durable, Identity, Record};
+use heirloom_proto::event::{Birth, Identity, Record};
 use heirloom_proto::{
     Action, At, Change, ClusterId, Consistency, Constants, Entry, Epoch, Event, KeyRange, LogIndex, NodeConfig,
     Request, Response, RunId, Scan, Scanned, Sealed, Seen, ServerId, StoreId, Ticket, Time, Token, Version, VoterKind,
@@ -32,7 +34,7 @@ impl Alone {
     fn with_an_add() -> Self {
         let identity =
             Identity { server: ME, store: StoreId(1), cluster: None, enrolled: BTreeMap::new(), enrolment_open: false };
-        let disk = Durable { identity, register: None, log: Vec::new(), commit: LogIndex::ZERO };
+        let disk = Durable::blank(identity);
         let laws = Laws::new(1);
         let mut alone = Self { node: None, disk, asked: BTreeMap::new(), now: Time(1_000_000_000), laws };
         alone.begin_run(1);
@@ -96,7 +98,7 @@ impl Alone {
                     let read_back = if let Record::Append(entries) = &record { entries.clone() } else { Vec::new() };
                     match record {
                         Record::Append(entries) => self.disk.log.extend(entries),
-                        Record::Cut { keep } => self.disk.log.truncate(usize::try_from(keep.0).expect("small")),
+                        Record::Cut { keep } => self.disk.cut(keep),
                         Record::Register(register) => self.disk.register = Some(register),
                         Record::Identity(identity) => self.disk.identity = identity,
                     }

@@ -91,6 +91,8 @@ pub const NOT_CAUGHT: &[(Mutant, &str)] = &[
         Mutant::ProofFromItsComing,
         "two servers must be leaving at once beside a quorum that lives: it takes five voters",
     ),
+    (Mutant::MemberGivesItsLogAway, "no server of the model makes a snapshot"),
+    (Mutant::SnapshotTakesAWorkingLog, "no server of the model makes a snapshot"),
     (Mutant::OldCopyVotes, "no directory of the model is put back from an older copy"),
     (Mutant::PromiseCountsLater, "a register lost and learnt again while a promise is on its way: a story tells it"),
     (Mutant::AcceptedSaidAgain, "a register lost and learnt again while a promise is on its way: a story tells it"),

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 
+use heirloom_backup::Durable;
 use heirloom_laws::{Asker, Observed, listen};
 use heirloom_node::Node;
 use heirloom_proto::{
-    Action, Birth, Cause, ChainHash, Durable, Event, Identity, LogIndex, Member, Mutant, Peer, Position, Record,
-    Register, Request, RunId, ServerId, StoreId, Ticket, Time, Token, WallTime, planted,
+    Action, Birth, Cause, ChainHash, Event, Identity, LogIndex, Member, Mutant, Peer, Position, Record, Register,
+    Request, RunId, ServerId, StoreId, Ticket, Time, Token, WallTime, planted,
 };
 
 use crate::rules::Rules;
@@ -236,7 +237,11 @@ impl Taking<'_> {
                 }
             }
             Action::Halt(cause) => self.halt(&cause),
-            Action::Send { .. } | Action::Probe { .. } | Action::Tell(_) => {}
+            Action::Send { .. }
+            | Action::Probe { .. }
+            | Action::FetchSnapshot { .. }
+            | Action::Examine
+            | Action::Tell(_) => {}
         }
     }
 
@@ -247,7 +252,7 @@ impl Taking<'_> {
         server.disk.end_of_process(true);
         match cause {
             Cause::Disk { .. } => {}
-            Cause::Deposed => server.between_runs = true,
+            Cause::Deposed | Cause::SnapshotFetched => server.between_runs = true,
             Cause::Superseded { .. } => {
                 server.between_runs = true;
                 server.format();
@@ -267,7 +272,7 @@ impl Taking<'_> {
 
 impl Disk {
     fn of(identity: Identity) -> Self {
-        let durable = Durable { identity, register: None, log: Vec::new(), commit: LogIndex::ZERO };
+        let durable = Durable::blank(identity);
         Self { durable, hashes: Vec::new(), log_queue: VecDeque::new(), register_queue: VecDeque::new() }
     }
 

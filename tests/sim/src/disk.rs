@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use heirloom_backup::{Durable, State, StateHead};
+use heirloom_laws::stored;
 use heirloom_proto::{
-    ChainHash, ClusterId, Constants, Durable, Identity, LogIndex, Member, Mutant, Position, Record, Register, Sealed,
-    ServerId, StoreId, Ticket, planted,
+    ChainHash, ClusterId, Constants, Identity, LogIndex, Member, Mutant, Position, Record, Register, Sealed, ServerId,
+    StoreId, Ticket, planted,
 };
 
 use crate::random::Random;
@@ -19,11 +21,13 @@ pub(crate) enum Queue {
 
 /// One data directory.
 ///
-/// **Invariants:** `hashes` is the chain over `log`; the log has the entries 1, 2, 3 and so on.
+/// **Invariants:** `hashes` is the chain over `log`; the log has the entries behind `base`, one after the other.
 #[derive(Clone, Debug)]
 pub(crate) struct Disk {
     pub(crate) identity: Identity,
     register: Option<Register>,
+    /// The newest snapshot; the empty state where there is none.
+    base: State,
     log: Vec<Sealed>,
     hashes: Vec<ChainHash>,
     /// The frames that were ever written to the log, in their order: by the number of the first frame of the same sync.
@@ -67,6 +71,7 @@ impl Disk {
         Self {
             identity,
             register,
+            base: State::default(),
             log: Vec::new(),
             hashes: Vec::new(),
             frames: Vec::new(),
@@ -98,23 +103,55 @@ impl Disk {
     }
 
     pub(crate) fn end(&self) -> LogIndex {
-        LogIndex(self.log.len() as u64)
+        LogIndex(self.base().0 + self.log.len() as u64)
     }
 
-    /// The durable prefix of this length; `None` where less is durable.
+    /// Up to where the snapshot stands for the log.
+    pub(crate) fn base(&self) -> LogIndex {
+        self.base.index()
+    }
+
+    /// The durable prefix of this length; `None` where less is durable, or that is forgotten.
     pub(crate) fn position_at(&self, index: LogIndex) -> Option<Position> {
-        if index == LogIndex::ZERO {
-            return Some(Position::START);
+        if index == self.base() {
+            return Some(self.base.head().position);
         }
-        let hash = *self.hashes.get(usize::try_from(index.0).ok()? - 1)?;
+        let hash = *self.hashes.get(usize::try_from(index.0.checked_sub(self.base().0 + 1)?).ok()?)?;
         Some(Position { index, hash })
+    }
+
+    /// Makes a snapshot in place of the log up to an index; gives what it says of itself.
+    pub(crate) fn snapshot(&mut self, index: LogIndex) -> StateHead {
+        let count = stored::length(&self.base, index);
+        self.base = stored::state_at(&self.base, &self.log, index);
+        self.log.drain(..count);
+        self.hashes.drain(..count);
+        self.rot.snapshot_rewritten();
+        self.base.head()
+    }
+
+    /// The newest snapshot, for another server.
+    pub(crate) fn snapshot_to_send(&self) -> State {
+        self.base.clone()
+    }
+
+    /// Puts the snapshot of another server in the place of everything but identity and register.
+    pub(crate) fn install(&mut self, snapshot: State) {
+        let (identity, register) = (self.identity.clone(), self.register.take());
+        *self = Self { base: snapshot, rot: self.rot.without_log(), ..Self::with(identity, register) };
     }
 
     /// What a run that begins now finds.
     pub(crate) fn durable(&self) -> Durable {
         let commit = self.noted.last().copied().unwrap_or_default().commit;
         assert!(commit <= self.end(), "a commit index of {commit} was noted over a log that ends at {}", self.end());
-        Durable { identity: self.identity.clone(), register: self.register.clone(), log: self.log.clone(), commit }
+        Durable {
+            identity: self.identity.clone(),
+            register: self.register.clone(),
+            base: self.base.clone(),
+            log: self.log.clone(),
+            commit: commit.max(self.base()),
+        }
     }
 
     pub(crate) fn note(&mut self, commit: LogIndex) {
@@ -235,14 +272,14 @@ impl Disk {
                 self.frames.push(group);
                 for entry in entries {
                     assert_eq!(entry.index(), self.end().next(), "an append that does not follow on the durable log");
-                    let previous = self.hashes.last().copied().unwrap_or(ChainHash::EMPTY);
+                    let previous = self.hashes.last().copied().unwrap_or(self.base.head().position.hash);
                     self.hashes.push(entry.extend(previous));
                     self.log.push(entry);
                 }
             }
             Record::Cut { keep } => {
                 self.frames.push(group);
-                let keep = usize::try_from(keep.0).expect("a log of a world is short");
+                let keep = stored::length(&self.base, keep);
                 self.log.truncate(keep);
                 self.hashes.truncate(keep);
             }

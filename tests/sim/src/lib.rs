@@ -35,6 +35,7 @@ mod server;
 mod shares;
 mod shrink;
 mod sights;
+mod snapshots;
 pub mod sometimes;
 mod spoiling;
 mod steady;

@@ -102,6 +102,7 @@ fn grounds(mutant: Mutant) -> &'static [(Option<Shape>, Focus)] {
         M::LeaseFromAnswer | M::WaitFromFreeze | M::LeavingForgotten | M::NoLeaseWait | M::ReadWithoutLease => {
             &[ANY, (None, Focus::Leases)]
         }
+        M::MemberGivesItsLogAway | M::SnapshotTakesAWorkingLog => &[ANY, (None, Focus::Losses)],
         M::KnownCommittedIsEnough | M::CutVoidsNoWrite => {
             &[(None, Focus::Returns), (Some(Shape::ThreeLoose), Focus::Returns)]
         }

@@ -64,6 +64,9 @@ impl World {
                 let delay = self.random.between(self.plan.delay.0, self.plan.delay.1);
                 self.after(delay, Occurrence::ProbeArrives { asker: id, born, server, run, probe });
             }
+            // Copies that differ are told of by a note, and break a law.
+            Action::Examine => {}
+            Action::FetchSnapshot { from, at_least } => self.fetch_snapshot(id, born, from, at_least),
             Action::Tell(note) => self.told(id, &note),
             Action::Halt(cause) => self.halt(id, born, cause),
         }
@@ -131,14 +134,14 @@ impl World {
         let delay = self.random.between(10 * MICROSECOND, 5 * MILLISECOND);
         let store = StoreId(self.random.number());
         match cause {
-            Cause::Deposed => {
-                self.seen.saw(Sight::AServerWasDeposed);
+            Cause::Deposed | Cause::SnapshotFetched => {
                 let (now, mut random) = (self.now, crate::random::Random::new(store.0));
                 let server = self.server_mut(id);
                 if server.disk_failed || server.full_until > now {
                     server.disk.crash(&mut random);
                 } else {
                     server.disk.drain();
+                    self.deposed_or_behind(id, &cause);
                 }
             }
             Cause::Superseded { .. } => self.server_mut(id).disk = crate::disk::Disk::blank(id, store),
@@ -194,6 +197,17 @@ impl World {
         server.stalled.clear();
         self.run_ended(id, born, true);
         self.start_later(id, delay);
+    }
+
+    /// All that it wrote is durable; a snapshot that was fetched takes the place of its log.
+    fn deposed_or_behind(&mut self, id: ServerId, cause: &Cause) {
+        if *cause == Cause::Deposed {
+            return self.seen.saw(Sight::AServerWasDeposed);
+        }
+        let server = self.server_mut(id);
+        let snapshot = server.process_mut().and_then(|process| process.fetched.take()).expect("it was fetched");
+        server.disk.install(snapshot);
+        self.seen.saw(Sight::ASnapshotWasInstalled);
     }
 
     /// Logs differ beyond repair only where a disk has lied or a directory was emptied at the worst moment.

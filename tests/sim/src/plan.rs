@@ -122,6 +122,10 @@ pub(crate) struct Plan {
     pub fault_mean: Option<Instant>,
     pub faults: Vec<(Fault, u64)>,
     pub wipes: Wipes,
+    /// The mean time between two snapshots of a server; `None` where it makes none.
+    pub snapshot_mean: Option<Instant>,
+    /// How many entries a server keeps behind its snapshot at most.
+    pub entries_kept: u64,
     /// How long a server that went down stays down.
     pub down_mean: Instant,
     /// The furthest that a clock runs too fast or too slow. **Units:** parts per million.
@@ -185,6 +189,8 @@ impl Plan {
             } else {
                 random.pick(&[Wipes::Never, Wipes::Careful, Wipes::Careful, Wipes::Wild])
             },
+            snapshot_mean: random.pick(&[None, Some(200 * MILLISECOND), Some(SECOND), Some(4 * SECOND)]),
+            entries_kept: random.pick(&[0, 5, 50]),
             down_mean: random.between(30, 1_500) * MILLISECOND,
             fast_ppm_max: random.pick(&[0, 50, 4_970, 4_970]),
         }

@@ -7,6 +7,8 @@
 
 use std::collections::BTreeSet;
 
+use heirloom_proto::LogIndex;
+
 use crate::disk::{Disk, Noted};
 use crate::random::Random;
 
@@ -24,6 +26,7 @@ pub(crate) struct Rot {
     register: [bool; 2],
     identity: [bool; 2],
     progress: [bool; 2],
+    snapshot: bool,
 }
 
 /// What a start finds.
@@ -55,9 +58,19 @@ impl Rot {
         *self.pair(pair) = [false; 2];
     }
 
+    /// A snapshot was made from scratch.
+    pub(crate) fn snapshot_rewritten(&mut self) {
+        self.snapshot = false;
+    }
+
+    /// What is left of it in a directory that has a new snapshot and no log.
+    pub(crate) fn without_log(&self) -> Self {
+        Self { frames: BTreeSet::new(), progress: [false; 2], snapshot: false, ..self.clone() }
+    }
+
     /// Whether all that matters is there, twice where it is kept twice.
     pub(crate) fn is_nowhere(&self) -> bool {
-        self.frames.is_empty() && self.register == [false; 2] && self.identity == [false; 2]
+        self.frames.is_empty() && !self.snapshot && self.register == [false; 2] && self.identity == [false; 2]
     }
 }
 
@@ -66,7 +79,7 @@ impl Disk {
     /// progress is harmless in any case.
     pub(crate) fn rot(&mut self, random: &mut Random, harmless: bool) -> Option<&'static str> {
         let copy = random.below(2) as usize;
-        let drawn = random.weighted(&[45, 15, 10, 8, 22]);
+        let drawn = random.weighted(&[45, 15, 10, 8, 22, 15]);
         Some(match if harmless { 4 } else { drawn } {
             0 if self.believed == 0 => return None,
             0 => {
@@ -85,6 +98,11 @@ impl Disk {
             3 => {
                 self.rot.identity = [true; 2];
                 "both copies of the identity"
+            }
+            5 if self.base() == LogIndex::ZERO => return None,
+            5 => {
+                self.rot.snapshot = true;
+                "the snapshot"
             }
             _ => {
                 self.rot.progress[copy] = true;
@@ -112,6 +130,9 @@ impl Disk {
             [false, false] => {}
             [true, false] | [false, true] if self.noted.len() > 1 => drop(self.noted.pop()),
             [true, false] | [false, true] => {}
+        }
+        if self.rot.snapshot {
+            return Found::Damaged { what: "the snapshot", identity: false };
         }
         let synced = self.noted.last().copied().unwrap_or_default().synced;
         while let Some(missing) = self.rot.frames.first().copied() {

@@ -65,6 +65,10 @@ pub(crate) struct Process {
     pub idle_deadlines: u32,
     /// The write that was read back otherwise than it was written, until the node is told.
     pub wrongly_read: Option<Ticket>,
+    /// A snapshot of another server is on its way.
+    pub fetching: bool,
+    /// It is here.
+    pub fetched: Option<heirloom_backup::State>,
     /// The last cut of the log: what was written before it may be void.
     pub last_cut: Option<Ticket>,
 }
@@ -83,6 +87,8 @@ impl Process {
             flush_on_its_way: false,
             idle_deadlines: 0,
             wrongly_read: None,
+            fetching: false,
+            fetched: None,
             last_cut: None,
         }
     }
@@ -206,6 +212,10 @@ impl Observed for Server {
 
     fn register(&self) -> Option<&Register> {
         self.disk.register()
+    }
+
+    fn durable_base(&self) -> LogIndex {
+        self.disk.base()
     }
 
     fn durable_end(&self) -> LogIndex {

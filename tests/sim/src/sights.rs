@@ -43,6 +43,9 @@ impl World {
             | Event::PeerConnected { .. }
             | Event::PeerBroken { .. }
             | Event::Persisted { .. }
+            | Event::Snapshotted { .. }
+            | Event::SnapshotFetched { .. }
+            | Event::Examined
             | Event::DiskFailed { .. }
             | Event::Requested { .. }
             | Event::Nudged

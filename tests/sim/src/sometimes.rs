@@ -37,6 +37,8 @@ pub enum Sight {
     AHandOverWasCalledOff,
     AWipedServerBecameAMemberAgain,
     AServerWasDeposed,
+    ASnapshotWasMade,
+    ASnapshotWasInstalled,
     AServerCrashedWithUnsyncedWrites,
     AWholeClusterLostPower,
     AServerWasFencedByTheOperator,
@@ -57,7 +59,7 @@ pub enum Sight {
 
 impl Sight {
     /// All that must be seen by the test over many seeds.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 48] = [
         Self::AViewWasChosen,
         Self::AChangeWasAnswered,
         Self::AConditionWasMet,
@@ -88,6 +90,8 @@ impl Sight {
         Self::AHandOverWasCalledOff,
         Self::AWipedServerBecameAMemberAgain,
         Self::AServerWasDeposed,
+        Self::ASnapshotWasMade,
+        Self::ASnapshotWasInstalled,
         Self::AServerCrashedWithUnsyncedWrites,
         Self::AWholeClusterLostPower,
         Self::AServerWasFencedByTheOperator,

@@ -7,12 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use heirloom_backup::Durable;
+use heirloom_laws::stored::Stored;
 use heirloom_node::Node;
-use heirloom_proto::event::{Birth, Durable, Identity, Note};
+use heirloom_proto::event::{Birth, Identity, Note};
 use heirloom_proto::limits::VALUE_BYTES_MAX;
 use heirloom_proto::{
-    Action, Cause, Constants, Event, LogIndex, Message, NodeConfig, Peer, Record, Refusal, Request, Response, RunId,
-    ServerId, StoreId, Time, Token, VoterKind, WallTime,
+    Action, Cause, Constants, Event, Message, NodeConfig, Peer, Record, Refusal, Request, Response, RunId, ServerId,
+    StoreId, Time, Token, VoterKind, WallTime,
 };
 
 use crate::clock::{Instant, MICROSECOND, SECOND};
@@ -107,7 +109,7 @@ impl Steady {
             let store = StoreId(world.number());
             let identity =
                 Identity { server: *id, store, cluster: None, enrolled: BTreeMap::new(), enrolment_open: false };
-            let durable = Durable { identity, register: None, log: Vec::new(), commit: LogIndex::ZERO };
+            let durable = Durable::blank(identity);
             let (log_syncs, register_syncs) = (Syncs::default(), Syncs::default());
             let server = Server { node: None, durable, log_syncs, register_syncs, woken_at: 0, silent: false };
             world.servers.insert(*id, server);
@@ -330,6 +332,9 @@ impl Steady {
                     let dead = !probed.silent && probed.node.is_none();
                     self.after(2 * self.pace.delay, id, Event::Probed { server, run, probe, dead });
                 }
+                Action::FetchSnapshot { .. } | Action::Examine => {
+                    unreachable!("nothing is forgotten in this world, and no copy differs")
+                }
                 Action::Tell(note) => self.notes.push((self.now, id, note)),
                 Action::Halt(cause) => {
                     assert_eq!(cause, Cause::Deposed, "nothing else happens in this world");
@@ -368,7 +373,7 @@ impl Server {
                 return entries;
             }
             Record::Cut { keep } => {
-                self.durable.log.truncate(usize::try_from(keep.0).expect("a log of this world is short"));
+                self.durable.cut(keep);
             }
             Record::Register(register) => self.durable.register = Some(register),
             Record::Identity(identity) => self.durable.identity = identity,

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use heirloom_proto::{ClusterId, Event, Message, Peer, Request, RunId, ServerId, StoreId, Token, WallTime};
+use heirloom_backup::StateHead;
+use heirloom_proto::{ClusterId, Event, LogIndex, Message, Peer, Request, RunId, ServerId, StoreId, Token, WallTime};
 use heirloom_session::{Attempt, Input};
 
 use crate::client::Client;
@@ -52,6 +53,23 @@ pub(crate) enum Occurrence {
         server: ServerId,
         born: Birthday,
         queue: Queue,
+    },
+    /// A server looks whether it should make a snapshot.
+    SnapshotDue {
+        server: ServerId,
+    },
+    /// A snapshot is made.
+    SnapshotMade {
+        server: ServerId,
+        born: Birthday,
+        head: StateHead,
+    },
+    /// A snapshot of another server is fetched.
+    SnapshotArrives {
+        server: ServerId,
+        born: Birthday,
+        from: ServerId,
+        at_least: LogIndex,
     },
     Wake {
         server: ServerId,
@@ -231,6 +249,7 @@ impl World {
             let late = if world.random.per_mille(150) { SECOND } else { 50 * MILLISECOND };
             let delay = world.random.below(late);
             world.after(delay, Occurrence::Start { server: id });
+            world.snapshot_due(id);
         }
         for _ in 0..world.plan.clients {
             world.new_client();
@@ -292,6 +311,11 @@ impl World {
             Occurrence::Dial { from, born, to } => self.dial(from, born, to),
             Occurrence::Break { at, born, peer, peer_born } => self.stream_broke(at, born, peer, peer_born),
             Occurrence::Synced { server, born, queue } => self.synced(server, born, queue),
+            Occurrence::SnapshotDue { server } => self.snapshot_due(server),
+            Occurrence::SnapshotMade { server, born, head } => self.snapshot_made(server, born, head),
+            Occurrence::SnapshotArrives { server, born, from, at_least } => {
+                self.snapshot_arrives(server, born, from, at_least);
+            }
             Occurrence::Wake { server, born, number } => {
                 if let Some(stop) = self.held_until(server).filter(|stop| stop.until > self.now) {
                     // A timer does not count the time of a suspension, though the clock does.

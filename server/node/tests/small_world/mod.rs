@@ -4,19 +4,21 @@
 
 mod delays;
 mod judged;
+mod stores;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use heirloom_backup::{Durable, State};
+use heirloom_laws::stored::Stored;
 use heirloom_laws::{Asker, Laws};
 use heirloom_node::Node;
-use heirloom_proto::event::{Action, Birth, Cause, Durable, Identity, Note, Record};
+use heirloom_proto::event::{Action, Birth, Cause, Identity, Note, Record};
 use heirloom_proto::status::{RoleName, Status};
 use heirloom_proto::{
-    Change, ClusterId, Consistency, Constants, Entry, Event, LogIndex, Member, Message, NodeConfig, Peer, Refusal,
-    Request, RequestId, Response, RunId, Sealed, ServerId, SessionId, StoreId, Ticket, Time, Token, VoterKind,
-    WallTime,
+    Change, ClusterId, Consistency, Constants, Entry, Event, Message, NodeConfig, Peer, Refusal, Request, RequestId,
+    Response, RunId, Sealed, ServerId, SessionId, StoreId, Ticket, Time, Token, VoterKind, WallTime,
 };
 
 pub const HEARTBEAT: Duration = Duration::from_millis(50);
@@ -51,6 +53,15 @@ pub struct World {
     late_probes: delays::LateProbes,
     /// How many log entries were sent, those sent again counted again.
     pub sent_entries: usize,
+    /// The memory of this server holds something else than its disk gives.
+    pub unsound: Option<ServerId>,
+    /// Whether those who look at what they have stored come to an end.
+    pub examinations_end: bool,
+    /// Whether a snapshot that is asked for arrives.
+    pub snapshots_travel: bool,
+    /// How often a snapshot was asked for.
+    pub fetches: usize,
+    fetched: BTreeMap<ServerId, State>,
     next: u64,
 }
 
@@ -89,6 +100,11 @@ impl World {
             died_at: Time(0),
             garbles: None,
             sent_entries: 0,
+            unsound: None,
+            examinations_end: true,
+            snapshots_travel: true,
+            fetches: 0,
+            fetched: BTreeMap::new(),
             next: 100,
         }
     }
@@ -120,11 +136,7 @@ impl World {
     fn begin_run(&mut self, server: ServerId, same_process: bool) {
         let store = StoreId(self.number());
         let blank = Identity { server, store, cluster: None, enrolled: BTreeMap::new(), enrolment_open: false };
-        let durable = self
-            .disks
-            .entry(server)
-            .or_insert_with(|| Durable { identity: blank, register: None, log: Vec::new(), commit: LogIndex::ZERO })
-            .clone();
+        let durable = self.disks.entry(server).or_insert_with(|| Durable::blank(blank)).clone();
         let config = NodeConfig {
             me: server,
             constants: self.constants.clone(),
@@ -172,20 +184,6 @@ impl World {
     pub fn wipe(&mut self, server: ServerId) {
         assert!(!self.nodes.contains_key(&server));
         self.disks.remove(&server);
-    }
-
-    /// What a copy of the server's directory would hold.
-    pub fn copy_of(&self, server: ServerId) -> Durable {
-        self.disks[&server].clone()
-    }
-
-    /// An older copy takes the place of the server's directory; it must not run.
-    pub fn put_back(&mut self, server: ServerId, copy: Durable) {
-        assert!(!self.nodes.contains_key(&server));
-        if let Some(laws) = &mut self.laws {
-            laws.put_back(Member { server, store: copy.identity.store });
-        }
-        self.disks.insert(server, copy);
     }
 
     pub fn disk(&mut self, server: ServerId) -> &mut Durable {
@@ -313,6 +311,21 @@ impl World {
                         self.queue.push_back((server, event));
                     }
                 }
+                Action::Examine if self.unsound == Some(server) => {
+                    self.unsound = None;
+                    self.halted(server, from, &Cause::Deposed);
+                }
+                Action::Examine if self.examinations_end => self.queue.push_back((server, Event::Examined)),
+                Action::Examine => {}
+                Action::FetchSnapshot { from, at_least } => {
+                    self.fetches += 1;
+                    let snapshot = self.disks[&from].base.clone();
+                    let index = snapshot.index();
+                    if self.snapshots_travel && index >= at_least {
+                        self.fetched.insert(server, snapshot);
+                        self.queue.push_back((server, Event::SnapshotFetched { index }));
+                    }
+                }
                 Action::Tell(note) => self.notes.push((server, note)),
                 Action::Halt(cause) => self.halted(server, from, &cause),
             }
@@ -331,7 +344,7 @@ impl World {
                 disk.log.extend(entries.iter().cloned());
                 read_back = entries;
             }
-            Record::Cut { keep } => disk.log.truncate(usize::try_from(keep.0).expect("small")),
+            Record::Cut { keep } => disk.cut(keep),
             Record::Register(register) => disk.register = Some(register),
             Record::Identity(identity) => disk.identity = identity,
         }
@@ -354,6 +367,11 @@ impl World {
         self.say_broken(peer);
         match cause {
             Cause::Deposed => self.begin_run(server, true),
+            Cause::SnapshotFetched => {
+                let snapshot = self.fetched.remove(&server).expect("it was fetched");
+                self.disk(server).install(snapshot);
+                self.begin_run(server, true);
+            }
             Cause::Superseded { .. } => {
                 self.disks.remove(&server);
                 self.begin_run(server, true);
@@ -362,9 +380,7 @@ impl World {
                 let store = StoreId(self.number());
                 let disk = self.disk(server);
                 disk.identity.store = store;
-                disk.register = None;
-                disk.log.clear();
-                disk.commit = LogIndex::ZERO;
+                *disk = Durable::blank(disk.identity.clone());
                 self.begin_run(server, true);
             }
             Cause::Disk { .. } | Cause::Misconfigured { .. } => {}
