@@ -1,7 +1,4 @@
-//! The data directory: whose it is, who may use it, and how one store takes the place of another.
-//!
-//! The store is a folder of its own, so that making one and setting one aside are renames, each of them one step: a
-//! crash leaves the old store or the new one, and never a store that has forgotten that it once voted.
+//! The data directory: whose it is, who may use it, and what is loaded from the store in it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,20 +6,23 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use heirloom_proto::{ClusterId, Constants, Durable, Identity, Register, ServerId, StoreId};
+use heirloom_backup::Durable;
+use heirloom_proto::{Identity, Register, ServerId, StoreId};
 
 use super::error::{Damage, StorageError, is_full};
 use super::files::{Files, LockGuard};
 use super::folder::{
-    FORMING, NEXT, SET_ASIDE, SET_ASIDE_MAX, STORE, create_all, list, lock, refuse_foreign, rename_durably, set_aside,
-    sync_above,
+    FORMING, NEXT, SET_ASIDE, STORE, create_all, list, lock, refuse_foreign, rename_durably, sync_above,
 };
 use super::identity::{
     decode_identity, decode_recovery, decode_register, encode_identity, encode_recovery, encode_register,
 };
 use super::log::{Log, Opened, SEGMENT_BYTES};
 use super::progress::Progress;
+use super::replacement::{STORE_ID, draw, form};
+use super::scan;
 use super::slots::{Kind, Slot, Slots};
+use super::snapshot::{self, Shelf};
 use crate::mutants::Planted;
 
 /// What a store takes beside its log, many times over. **Units:** bytes.
@@ -47,6 +47,7 @@ pub struct DataDir {
 pub struct Store {
     pub(super) log: LogStore,
     pub(super) votes: VoteStore,
+    pub(super) shelf: Arc<Shelf>,
     mended: Vec<Damage>,
 }
 
@@ -88,6 +89,11 @@ impl Store {
         self.log.torn_bytes
     }
 
+    /// What there is of snapshots in it.
+    pub fn shelf(&self) -> Arc<Shelf> {
+        Arc::clone(&self.shelf)
+    }
+
     /// What was damaged when it was loaded, and mended from the second copy that is kept of it.
     pub fn mended(&self) -> &[Damage] {
         &self.mended
@@ -100,32 +106,36 @@ impl DataDir {
     ///
     /// **Errors:** every [`StorageError`] but damage, each before anything was changed.
     pub fn open(files: Arc<dyn Files>, path: &Path, server: ServerId) -> Result<Self, StorageError> {
-        match list(&*files, path) {
-            Ok(names) => refuse_foreign(&*files, path, &names)?,
-            Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                create_all(&*files, path)?;
-            }
-            Err(error) => return Err(error),
-        }
-        let lock = lock(&*files, path)?;
-        let names = list(&*files, path)?;
-        refuse_foreign(&*files, path, &names)?;
-        let has = |name: &str| names.iter().any(|found| found == name);
-        if !has(STORE) && !has(NEXT) {
-            if names.iter().any(|name| name.starts_with(SET_ASIDE)) {
-                return Err(StorageError::NoStore { dir: path.to_owned() });
-            }
+        let (lock, is_blank) = enter(&*files, path)?;
+        if is_blank {
             let identity = Identity {
                 server,
-                store: draw_store(path)?,
+                store: StoreId(draw(STORE_ID, path)?),
                 cluster: None,
                 enrolled: BTreeMap::new(),
                 enrolment_open: false,
             };
-            sync_above(&*files, path)?;
             form(&*files, path, &identity, None)?;
         }
         Self::open_store(files, path, Some(server), lock)
+    }
+
+    /// Opens a data directory that is blank or absent, with the first store that `form` makes for it under the name from
+    /// which it takes its place; `None` where there is a store.
+    ///
+    /// **Errors:** as [`DataDir::open`], and those of `form`; the directory is blank then.
+    pub(super) fn open_formed(
+        files: Arc<dyn Files>,
+        path: &Path,
+        server: ServerId,
+        form: impl FnOnce() -> Result<(), StorageError>,
+    ) -> Result<Option<Self>, StorageError> {
+        let (lock, is_blank) = enter(&*files, path)?;
+        if !is_blank {
+            return Ok(None);
+        }
+        form()?;
+        Self::open_store(files, path, Some(server), lock).map(Some)
     }
 
     /// Opens a data directory that must be there, whosever it is; `None` where there is no store in it.
@@ -213,6 +223,23 @@ impl DataDir {
         self.segment_bytes + SPARE_BYTES
     }
 
+    pub(super) fn server(&self) -> ServerId {
+        self.server
+    }
+
+    pub(super) fn files(&self) -> &dyn Files {
+        &*self.files
+    }
+
+    pub(super) fn shared_files(&self) -> Arc<dyn Files> {
+        Arc::clone(&self.files)
+    }
+
+    /// Notes that another store is in use now, which is whole.
+    pub(super) fn replaced(&mut self, identity: Identity) {
+        (self.identity, self.damage) = (Some(identity), None);
+    }
+
     fn store_path(&self) -> PathBuf {
         self.path.join(STORE)
     }
@@ -235,6 +262,8 @@ impl DataDir {
     /// **Panics if** a [`Store`] of an earlier load, or a [`super::Disk`] started with it, is still in use.
     pub fn load(&mut self) -> Result<(Durable, Store), StorageError> {
         self.check_unused();
+        // A replacement that failed halfway comes first: were it carried out later, what is voted until then would be lost.
+        self.finish_replacement()?;
         if let Some(damage) = &self.damage {
             return Err(StorageError::Damaged(damage.clone()));
         }
@@ -252,13 +281,21 @@ impl DataDir {
             .map_err(|error| StorageError::damaged(&path.join("register.a"), 0, error.to_string()))?;
         let (progress, bytes) = Slots::open_lossy(&*self.files, &path, Kind::Progress, store)?;
         let reached = bytes.and_then(|bytes| Progress::decode(bytes).ok()).unwrap_or_default();
-        let opened = Log::open(Arc::clone(&self.files), &path, store, self.segment_bytes, reached.synced)?;
-        let Opened { log, entries, torn_bytes } = opened;
+        let (base, stored) = snapshot::load(&*self.files, &path)?;
+        let base_at = base.head().position;
+        let opened = Log::open(Arc::clone(&self.files), &path, store, self.segment_bytes, reached.synced, base_at)?;
+        let Opened { log, entries, base_mark, torn_bytes } = opened;
         if reached.commit > log.end().index {
             let what = format!("the log ends at {}, and {} entries were committed", log.end().index, reached.commit);
             return Err(StorageError::damaged(&path, 0, what));
         }
-        let durable = Durable { identity, register, log: entries, commit: reached.commit };
+        // All names are durable now, and all that is kept was read and is right.
+        snapshot::remove_others(&*self.files, &path, base_at.index)?;
+        scan::remove_forgotten(&*self.files, &path, log.first_segment())?;
+        self.remove_useless_fetched(&identity, log.end())?;
+        let commit = reached.commit.max(base_at.index);
+        let shelf = Shelf::new(Arc::clone(&self.files), path.clone(), store, log.reach(), stored, base_mark);
+        let durable = Durable { identity, register, base, log: entries, commit };
         let in_use = || Arc::clone(&self.lock);
         let votes = VoteStore {
             owner: (durable.identity.server, store),
@@ -269,83 +306,11 @@ impl DataDir {
         let log = LogStore { path, log, progress, reached, torn_bytes, planted: self.planted, _in_use: in_use() };
         let mut mended = std::mem::take(&mut self.mended);
         mended.extend([&votes.identity, &votes.register].into_iter().filter_map(Slots::mended).cloned());
-        Ok((durable, Store { log, votes, mended }))
+        Ok((durable, Store { log, votes, shelf: Arc::new(shelf), mended }))
     }
 
-    fn check_unused(&self) {
+    pub(super) fn check_unused(&self) {
         assert_eq!(Arc::strong_count(&self.lock), 1, "the store is still in use");
-    }
-
-    /// Sets the store aside, because it is damaged or can't be reconciled, and formats a new one in its place, which
-    /// remembers its cluster, that it has lost its register, and, where that can be read, whom it had enrolled. Crash
-    /// safe: there is the old store or the new one, never a blank one.
-    ///
-    /// **Panics if** a [`Store`] is still in use.
-    pub fn reformat_as_amnesiac(&mut self, cluster: ClusterId, constants: Constants) -> Result<StoreId, StorageError> {
-        let (enrolled, enrolment_open) = match &self.identity {
-            Some(old) => (old.enrolled.clone(), old.enrolment_open),
-            None => (BTreeMap::new(), false),
-        };
-        let store = draw_store(&self.path)?;
-        let cluster = Some((cluster, constants));
-        let identity = Identity { server: self.server, store, cluster, enrolled, enrolment_open };
-        self.reformat(identity, Some(&Register::LOST))
-    }
-
-    /// Sets the store aside, because its cluster went on without it, and formats a blank one in its place.
-    ///
-    /// **Panics if** a [`Store`] is still in use.
-    pub fn reformat_blank(&mut self) -> Result<StoreId, StorageError> {
-        let identity = Identity {
-            server: self.server,
-            store: draw_store(&self.path)?,
-            cluster: None,
-            enrolled: BTreeMap::new(),
-            enrolment_open: false,
-        };
-        self.reformat(identity, None)
-    }
-
-    fn reformat(&mut self, identity: Identity, register: Option<&Register>) -> Result<StoreId, StorageError> {
-        self.check_unused();
-        form(&*self.files, &self.path, &identity, register)?;
-        self.finish_replacement()?;
-        let store = identity.store;
-        (self.identity, self.damage) = (Some(identity), None);
-        Ok(store)
-    }
-
-    /// Puts a store that is whole in its place.
-    fn finish_replacement(&self) -> Result<(), StorageError> {
-        let names = list(&*self.files, &self.path)?;
-        let has = |name: &str| names.iter().any(|found| found == name);
-        if has(FORMING) {
-            self.remove(FORMING)?;
-        }
-        if has(NEXT) {
-            if has(STORE) {
-                let owner = read_identity(&*self.files, &self.store_path());
-                let owner = owner.map_or_else(|_| "unknown".to_owned(), |(identity, _)| identity.store.to_string());
-                let number = 1 + set_aside(&names).last().map_or(0, |(number, _)| *number);
-                self.rename(STORE, &format!("{SET_ASIDE}{owner}-{number}"))?;
-            }
-            self.rename(NEXT, STORE)?;
-        }
-        let old = set_aside(&list(&*self.files, &self.path)?);
-        for (_, name) in &old[..old.len().saturating_sub(SET_ASIDE_MAX)] {
-            self.remove(name)?;
-        }
-        Ok(())
-    }
-
-    fn rename(&self, from: &str, to: &str) -> Result<(), StorageError> {
-        rename_durably(&*self.files, &self.path, from, to)
-    }
-
-    fn remove(&self, name: &str) -> Result<(), StorageError> {
-        let path = self.path.join(name);
-        self.files.remove(&path).map_err(|error| StorageError::io("remove", &path, error))?;
-        self.files.sync_dir(&self.path).map_err(|error| StorageError::io("sync", &self.path, error))
     }
 
     /// Writes down what a new generation stores in register and identity, durably and as one step: from here on it
@@ -401,6 +366,9 @@ impl DataDir {
         let store = Some(identity.store);
         let (mut registers, _) = Slots::open(&*self.files, &path, Kind::Register, store)?;
         let (mut identities, _) = Slots::open(&*self.files, &path, Kind::Identity, store)?;
+        if let Some((cluster, _)) = &identity.cluster {
+            snapshot::rename_cluster(&*self.files, &path, *cluster)?;
+        }
         registers.write(&encode_register(Some(register)))?;
         identities.write(&encode_identity(&identity))?;
         self.identity = Some(identity);
@@ -408,41 +376,49 @@ impl DataDir {
     }
 }
 
-/// Makes a store that is whole and durable, under the name from which it takes the place of the present one.
-pub(super) fn form(
-    files: &dyn Files,
-    dir: &Path,
-    identity: &Identity,
-    register: Option<&Register>,
-) -> Result<(), StorageError> {
-    let path = dir.join(FORMING);
-    let io = |what| {
-        let path = path.clone();
-        move |error| StorageError::io(what, &path, error)
-    };
-    match files.remove(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io("remove")(error)),
-        _ => {}
+/// Makes the directory where it is absent, and locks it; gives whether a first store is to be made in it.
+fn enter(files: &dyn Files, path: &Path) -> Result<(LockGuard, bool), StorageError> {
+    if is_absent(files, path)? {
+        create_all(files, path)?;
     }
-    files.create_dir(&path).map_err(io("create"))?;
-    Slots::format(files, &path, Kind::Identity, identity.store, &encode_identity(identity))?;
-    Slots::format(files, &path, Kind::Register, identity.store, &encode_register(register))?;
-    Slots::format(files, &path, Kind::Progress, identity.store, &Progress::default().encode())?;
-    Log::format(files, &path, identity.store)?;
-    files.sync_dir(&path).map_err(io("sync"))?;
-    rename_durably(files, dir, FORMING, NEXT)
+    let lock = lock(files, path)?;
+    let is_blank = is_blank(files, path)?;
+    if is_blank {
+        sync_above(files, path)?;
+    }
+    Ok((lock, is_blank))
+}
+
+/// Whether there is no directory. One that holds something else than stores is refused.
+fn is_absent(files: &dyn Files, path: &Path) -> Result<bool, StorageError> {
+    match list(files, path) {
+        Ok(names) => refuse_foreign(files, path, &names).map(|()| false),
+        Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether there is no store in a directory, nor ever was; changes nothing.
+///
+/// **Errors:** where it holds something else, or stores that were set aside alone; or the machine fails.
+pub(super) fn is_blank(files: &dyn Files, path: &Path) -> Result<bool, StorageError> {
+    if is_absent(files, path)? {
+        return Ok(true);
+    }
+    let names = list(files, path)?;
+    if names.iter().any(|name| name == STORE || name == NEXT) {
+        return Ok(false);
+    }
+    match names.iter().any(|name| name.starts_with(SET_ASIDE)) {
+        true => Err(StorageError::NoStore { dir: path.to_owned() }),
+        false => Ok(true),
+    }
 }
 
 /// With what was damaged of it, and is mended.
-fn read_identity(files: &dyn Files, store: &Path) -> Result<(Identity, Option<Damage>), StorageError> {
+pub(super) fn read_identity(files: &dyn Files, store: &Path) -> Result<(Identity, Option<Damage>), StorageError> {
     let (slots, bytes) = Slots::open(files, store, Kind::Identity, None)?;
     let identity = decode_identity(bytes)
         .map_err(|error| StorageError::damaged(&store.join("identity.a"), 0, error.to_string()))?;
     Ok((identity, slots.mended().cloned()))
-}
-
-fn draw_store(path: &Path) -> Result<StoreId, StorageError> {
-    getrandom::u64()
-        .map(StoreId)
-        .map_err(|error| StorageError::io("draw a random store id for", path, io::Error::other(error.to_string())))
 }

@@ -23,7 +23,7 @@ pub trait Files: Send + Sync {
     fn open(&self, path: &Path) -> io::Result<Box<dyn OpenFile>>;
 
     /// Gives a file or a directory another name in the same directory, as one step. A file takes the place of a file
-    /// of that name.
+    /// of that name. To another directory it may be two steps, in any order.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file or a directory with all that it holds.

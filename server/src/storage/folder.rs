@@ -12,6 +12,8 @@ pub(super) const STORE: &str = "store";
 pub(super) const FORMING: &str = "forming";
 /// A store that is whole and durable and takes the place of the present one, whatever happens.
 pub(super) const NEXT: &str = "next";
+/// A snapshot of another server, on its way here.
+pub(super) const FETCHED: &str = "fetched";
 pub(super) const SET_ASIDE: &str = "set-aside-";
 /// What an operator may still want to look at; older ones are removed.
 pub(super) const SET_ASIDE_MAX: usize = 2;
@@ -49,7 +51,8 @@ pub(super) fn refuse_foreign(files: &dyn Files, path: &Path, names: &[String]) -
     }
     // What may be there before the first store is, and what a crash may leave of making it.
     let ours = |name: &str| {
-        [LOCK, LOST_AND_FOUND].contains(&name) || (has(LOCK) && (name == FORMING || name.starts_with(SET_ASIDE)))
+        [LOCK, LOST_AND_FOUND].contains(&name)
+            || (has(LOCK) && (name == FORMING || name == FETCHED || name.starts_with(SET_ASIDE)))
     };
     match names.iter().find(|name| !ours(name)) {
         Some(found) => Err(StorageError::Foreign { dir: path.to_owned(), found: found.clone() }),

@@ -103,6 +103,13 @@ impl Frame {
     }
 }
 
+/// How long the frame is that stands at the beginning of `bytes`, by what its head says, which is not checked yet.
+pub(super) fn announced_bytes(bytes: &[u8]) -> Option<usize> {
+    let header = bytes.first_chunk::<HEADER_BYTES>()?;
+    let body = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
+    header.starts_with(&MAGIC.to_le_bytes()).then(|| frame_bytes(body as usize))
+}
+
 /// Looks for a frame at the beginning of `bytes`, which stand at `offset`.
 ///
 /// **Errors:** what is there instead, as half a sentence.

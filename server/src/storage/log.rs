@@ -1,8 +1,9 @@
 //! The log on disk: frames appended to segments, one sync for all that waits, and every batch read back.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use heirloom_proto::{ChainHash, LogIndex, Position, Sealed, StoreId};
@@ -10,7 +11,7 @@ use heirloom_proto::{ChainHash, LogIndex, Position, Sealed, StoreId};
 use super::error::StorageError;
 use super::files::Files;
 use super::frame::{self, Content, Head, Site, entry_bytes, frame_bytes};
-use super::scan::{self, Scanned};
+use super::scan::{self, Held, Scanned};
 use super::segment::{self, Segment, SegmentHead};
 
 /// How long a segment is, unless a single entry is longer.
@@ -27,9 +28,40 @@ pub(super) enum LogRecord {
     Cut(LogIndex),
 }
 
+/// How far the log has come, for other threads.
+#[derive(Debug)]
+pub(super) struct Reach(Mutex<Reached>);
+
+/// How far the log has come at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reached {
+    /// The frames up to this sequence are synced and were read back.
+    pub(super) synced: u64,
+    /// How long all frames up to there are: counted from the first one that was kept when the store was loaded.
+    pub(super) written: u64,
+}
+
+impl Reach {
+    pub(super) fn new(reached: Reached) -> Self {
+        Self(Mutex::new(reached))
+    }
+
+    pub(super) fn read(&self) -> Reached {
+        *self.0.lock().expect("nothing panics under this lock")
+    }
+
+    fn advance(&self, synced: u64, bytes: u64) {
+        let mut reached = self.0.lock().expect("nothing panics under this lock");
+        reached.synced = synced;
+        reached.written += bytes;
+    }
+}
+
 /// The log, open for writing at its end.
 ///
 /// **Invariants**
+/// - `base` is below every index that can still be cut.
+/// - `held` are the segments, the one that is written last.
 /// - Everything before `offset` in the segment, and every earlier segment, is synced.
 /// - Behind `offset` the segment holds zeros, but for what a write that failed left.
 pub(super) struct Log {
@@ -40,9 +72,13 @@ pub(super) struct Log {
     segment: Segment,
     offset: u64,
     next_sequence: u64,
-    /// The chain hash of each prefix, the empty one first: a cut needs the hash of what is kept.
+    /// What is no longer counted among the entries: a snapshot holds what they gave.
+    base: Position,
+    /// The chain hash of each prefix that is longer than the base: a cut needs the hash of what is kept.
     hashes: Vec<ChainHash>,
+    held: VecDeque<Held>,
     disk_bytes: Arc<AtomicU64>,
+    reach: Arc<Reach>,
 }
 
 /// Frames that are gathered for one write and one sync.
@@ -56,27 +92,34 @@ struct Group {
 /// What is found and mended when a log is opened.
 pub(super) struct Opened {
     pub(super) log: Log,
+    /// Behind the base that was asked for.
     pub(super) entries: Vec<Sealed>,
+    /// How long the frames are up to the base, by the count of [`Reached::written`].
+    pub(super) base_mark: u64,
     /// How much of a torn tail was cut. **Units:** bytes.
     pub(super) torn_bytes: u64,
 }
 
 impl Log {
-    /// Makes an empty log in a store. The segment's room is reserved at the first append: a witness never needs it.
-    pub(super) fn format(files: &dyn Files, dir: &Path, store: StoreId) -> Result<(), StorageError> {
-        Segment::create(files, dir, SegmentHead::first(store), segment::HEADER_BYTES as u64, false).map(|_| ())
+    /// Makes a log in a store that goes on from `base`. The segment's room is reserved at the first append: a witness never
+    /// needs it.
+    pub(super) fn format(files: &dyn Files, dir: &Path, store: StoreId, base: Position) -> Result<(), StorageError> {
+        Segment::create(files, dir, SegmentHead::first(store, base), segment::HEADER_BYTES as u64, false).map(|_| ())
     }
 
-    /// Reads, checks and mends the log of a store. Frames up to the sequence `synced` are known to have been synced.
+    /// Reads, checks and mends the log of a store behind `base`, which a snapshot holds. Frames up to the sequence `synced`
+    /// are known to have been synced.
     pub(super) fn open(
         files: Arc<dyn Files>,
         dir: &Path,
         store: StoreId,
         segment_bytes: u64,
         synced: u64,
+        base: Position,
     ) -> Result<Opened, StorageError> {
-        let scanned = scan::scan(&*files, dir, store, synced)?;
-        let Scanned { entries, hashes, next_sequence, offset, torn_bytes, disk_bytes, mut segment } = scanned;
+        let scanned = scan::scan(&*files, dir, store, synced, base)?;
+        let Scanned { entries, hashes, next_sequence, offset, torn_bytes, mut segment, held, frame_bytes, base_mark } =
+            scanned;
         segment.bytes_max = segment.bytes_max.max(segment_bytes);
         let log = Self {
             files,
@@ -86,16 +129,69 @@ impl Log {
             segment,
             offset,
             next_sequence,
+            base,
             hashes,
-            disk_bytes: Arc::new(AtomicU64::new(disk_bytes)),
+            disk_bytes: Arc::new(AtomicU64::new(held.iter().map(|held| held.bytes).sum())),
+            held,
+            reach: Arc::new(Reach::new(Reached { synced: next_sequence - 1, written: frame_bytes })),
         };
-        Ok(Opened { log, entries, torn_bytes })
+        Ok(Opened { log, entries, base_mark, torn_bytes })
     }
 
     /// Where the log ends.
     pub(super) fn end(&self) -> Position {
-        let hash = *self.hashes.last().expect("the empty prefix has a hash");
-        Position { index: LogIndex(self.hashes.len() as u64 - 1), hash }
+        let index = LogIndex(self.base.index.0 + self.hashes.len() as u64);
+        Position { index, hash: self.hashes.last().copied().unwrap_or(self.base.hash) }
+    }
+
+    /// How many prefixes of the log up to `index` are longer than the base.
+    ///
+    /// **Panics if** it is below the base.
+    fn count_to(&self, index: LogIndex) -> usize {
+        assert!(index >= self.base.index, "entry {index} is below the base {}", self.base.index);
+        usize::try_from(index.0 - self.base.index.0).expect("fits memory")
+    }
+
+    /// Forgets the entries up to `at`, since a snapshot that is durable holds what they gave: segments that hold nothing
+    /// behind that are removed.
+    ///
+    /// **Errors:** damage where the log holds other entries, or a failure of the machine.
+    pub(super) fn forget(&mut self, at: Position) -> Result<(), StorageError> {
+        let count = self.count_to(at.index);
+        let own = if count == 0 { Some(self.base.hash) } else { self.hashes.get(count - 1).copied() };
+        if own != Some(at.hash) {
+            let what = format!(
+                "a snapshot is of a log whose chain hash at entry {} is {}, and its own is {own:?}",
+                at.index, at.hash
+            );
+            return Err(StorageError::damaged(&self.dir, 0, what));
+        }
+        self.hashes.drain(..count);
+        self.base = at;
+        // A segment goes on from its base, or, where frames in it cut below that, from where they cut: all that the log holds
+        // behind `at` stands in the last segment whose base is no higher, and those behind it.
+        let Some(first) = self.held.iter().rposition(|held| held.base <= at.index) else { return Ok(()) };
+        for _ in 0..first {
+            let Held { number, bytes, .. } = self.held[0];
+            let path = Segment::path(&self.dir, number);
+            self.files.remove(&path).map_err(|error| StorageError::io("remove", &path, error))?;
+            self.disk_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.held.pop_front();
+        }
+        if first > 0 {
+            self.files.sync_dir(&self.dir).map_err(|error| StorageError::io("sync", &self.dir, error))?;
+        }
+        Ok(())
+    }
+
+    /// The number of the first segment that is held.
+    pub(super) fn first_segment(&self) -> u64 {
+        self.held.front().expect("the one that is written").number
+    }
+
+    /// How far it has come; follows the log from another thread.
+    pub(super) fn reach(&self) -> Arc<Reach> {
+        Arc::clone(&self.reach)
     }
 
     /// The sequence of the last frame, which is synced.
@@ -154,7 +250,7 @@ impl Log {
         }
         if let Content::Cut { keep } = content {
             assert!(keep <= self.end().index, "a cut at {keep} of a log that ends at {}", self.end().index);
-            self.hashes.truncate(usize::try_from(keep.0).expect("fits memory") + 1);
+            self.hashes.truncate(self.count_to(keep));
         }
         let head = Head {
             content,
@@ -186,6 +282,7 @@ impl Log {
         };
         let bytes_max = self.segment_bytes.max((segment::HEADER_BYTES + frame) as u64);
         self.segment = Segment::create(&*self.files, &self.dir, head, bytes_max, true)?;
+        self.held.push_back(Held { number: head.number, base: head.base.index, bytes: bytes_max });
         self.offset = segment::HEADER_BYTES as u64;
         self.disk_bytes.fetch_add(bytes_max, Ordering::Relaxed);
         Ok(())
@@ -199,7 +296,9 @@ impl Log {
         }
         let reserved = self.segment.reserved;
         self.segment.reserve()?;
-        self.disk_bytes.fetch_add(self.segment.reserved - reserved, Ordering::Relaxed);
+        let more = self.segment.reserved - reserved;
+        self.held.back_mut().expect("the one that is written").bytes += more;
+        self.disk_bytes.fetch_add(more, Ordering::Relaxed);
         let io = |what| {
             let path = self.segment.path.clone();
             move |error| StorageError::io(what, &path, error)
@@ -230,6 +329,7 @@ impl Log {
         }
         assert_eq!(at, length, "the frames fill the group");
         self.offset += length as u64;
+        self.reach.advance(self.synced(), length as u64);
         Ok(())
     }
 }

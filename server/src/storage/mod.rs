@@ -24,6 +24,7 @@ mod error;
 mod files;
 mod folder;
 mod frame;
+mod frames;
 mod identity;
 mod log;
 #[cfg(any(test, feature = "testing"))]
@@ -36,9 +37,12 @@ mod queue;
 #[cfg(any(test, feature = "testing"))]
 pub mod raw;
 mod recover;
+mod replacement;
+mod restore;
 mod scan;
 mod segment;
 mod slots;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -51,3 +55,7 @@ pub use os_files::OsFiles;
 #[cfg(any(test, feature = "testing"))]
 pub use power_failure::PowerFailureFiles;
 pub use recover::{RecoverError, Recovered, recover};
+pub use restore::{RestoreError, RestoreFrom, Restored, Restoring, restore};
+pub use snapshot::{
+    Checked, FetchPlace, Fetched, SavedSnapshot, Shelf, SnapshotHead, SnapshotReport, SnapshotSource, Whole,
+};

@@ -13,6 +13,17 @@ use super::files::{Files, Listed, LockGuard, OpenFile};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsFiles;
 
+impl OsFiles {
+    /// Opens a file to read it: it may be one that this user can't write to.
+    pub fn open_to_read(path: &Path) -> io::Result<Box<dyn OpenFile>> {
+        let file = File::open(path)?;
+        match file.metadata()?.is_dir() {
+            true => Err(io::ErrorKind::IsADirectory.into()),
+            false => Ok(Box::new(OsFile(file))),
+        }
+    }
+}
+
 impl Files for OsFiles {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         fs::DirBuilder::new().mode(0o700).create(path)

@@ -198,8 +198,11 @@ impl Files for PowerFailureFiles {
         self.operate(None, |medium| {
             let node = medium.find(from)?;
             let ((directory, old), (other, new)) = (medium.parent(from)?, medium.parent(to)?);
-            assert_eq!(directory, other, "only renamed within a directory");
-            medium.change(directory, vec![(old, None), (new, Some(node))])
+            if directory == other {
+                return medium.change(directory, vec![(old, None), (new, Some(node))]);
+            }
+            medium.change(directory, vec![(old, None)])?;
+            medium.change(other, vec![(new, Some(node))])
         })
     }
 

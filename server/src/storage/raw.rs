@@ -7,13 +7,14 @@ use std::path::Path;
 
 use heirloom_proto::{Identity, LogIndex, Record, Register, StoreId};
 
-use super::data_dir::{DataDir, Store, form};
+use super::data_dir::{DataDir, Store};
 use super::error::StorageError;
 use super::files::Files;
 use super::folder::create_all;
 use super::frame::Site;
 use super::log::LogRecord;
 use super::progress::Progress;
+use super::replacement::form;
 use super::{segment, slots};
 
 /// Makes a data directory with this identity and this register; its log is empty.

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use heirloom_backup::Durable;
 use heirloom_proto::{
-    Answer, ClusterId, Durable, Entry, Epoch, Identity, LogIndex, Member, Register, RunId, Sealed, ServerId, Standing,
-    StoreId, Version, View, VoterKind, WallTime,
+    Answer, ClusterId, Constants, Entry, Epoch, Identity, LogIndex, Member, Register, RunId, Sealed, ServerId,
+    Standing, StoreId, Version, View, VoterKind, WallTime,
 };
 
 use super::data_dir::DataDir;
@@ -16,6 +17,7 @@ use super::error::StorageError;
 use super::files::Files;
 use super::log::LogRecord;
 use super::progress::Progress;
+use super::replacement::draw;
 
 /// What `heirloom recover` made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,40 +141,29 @@ pub fn recover(files: Arc<dyn Files>, data_dir: &Path) -> Result<Recovered, Reco
 pub(super) fn recover_in(mut dir: DataDir) -> Result<Recovered, RecoverError> {
     let data_dir = dir.path().to_owned();
     let path = || data_dir.clone();
-    let (Durable { identity, register, log, commit }, mut store) = dir.load()?;
+    let (Durable { identity, register, base, log, commit }, mut store) = dir.load()?;
     let Some((cluster, constants)) = &identity.cluster else { return Err(RecoverError::Blank { dir: path() }) };
     if constants.kind(identity.server) == Some(VoterKind::Witness) {
         return Err(RecoverError::Witness { dir: path() });
     }
-    let Some(last) = log.last().map(|sealed| sealed.entry()) else {
-        return Err(RecoverError::Empty { dir: path() });
+    let base = base.head();
+    let (last, last_epoch, version) = match log.last().map(|sealed| sealed.entry()) {
+        Some(last) => (last.index, last.epoch, last.version),
+        None => (base.position.index, base.epoch, base.version),
     };
+    if last == LogIndex::ZERO {
+        return Err(RecoverError::Empty { dir: path() });
+    }
     let promised = register.as_ref().map_or(Epoch::NONE, |register| register.promised);
     let member = Member { server: identity.server, store: identity.store };
     let was_member =
         register.as_ref().and_then(|register| register.accepted.as_ref()).is_some_and(|view| view.has(member));
     // Above the log's last epoch as well: the marker of an attempt that was interrupted is there, and nobody promised it.
-    let epoch = promised.max(last.epoch).next_for(identity.server, draw_run(&data_dir)?);
-    let marker = Sealed::new(Entry {
-        index: last.index.next(),
-        epoch,
-        version: last.version,
-        at: wall_time(),
-        effects: Vec::new(),
-        origin: None,
-        answer: Answer::Nothing,
-    });
-    let (log_end, version) = (marker.index(), last.version);
+    let epoch = promised.max(last_epoch).next_for(identity.server, draw_run(&data_dir)?);
     let cluster = ClusterId { id: cluster.id, generation: cluster.generation + 1 };
-    let view = View { epoch, primary: identity.server, in_sync: BTreeSet::from([member]), leaving: BTreeSet::new() };
-    view.check_invariants();
-    let register = Register { promised: epoch, accepted: Some(view), standing: Standing::Intact };
-    let identity = Identity {
-        cluster: Some((cluster, constants.clone())),
-        enrolled: BTreeMap::from([(identity.server, identity.store)]),
-        enrolment_open: true,
-        ..identity
-    };
+    let Beginning { marker, register, identity } =
+        Beginning::alone(member, (cluster, constants.clone()), last, version, epoch);
+    let log_end = marker.index();
 
     store.log.log.carry_out(&[LogRecord::Append(vec![marker])])?;
     dir.begin_recovery(&identity, &register)?;
@@ -184,11 +175,46 @@ pub(super) fn recover_in(mut dir: DataDir) -> Result<Recovered, RecoverError> {
     Ok(Recovered { server, store, cluster, epoch, log_end, version, known_committed: commit, was_member })
 }
 
-fn draw_run(path: &Path) -> Result<RunId, StorageError> {
-    let failed = |error: getrandom::Error| {
-        StorageError::io("draw a random run id for", path, std::io::Error::other(error.to_string()))
-    };
-    getrandom::u64().map(RunId).map_err(failed)
+/// What is stored of a cluster, or of a generation, that begins with one server's data.
+pub(super) struct Beginning {
+    /// The last entry: all before it is committed with it.
+    pub(super) marker: Sealed,
+    /// Of a voter that has chosen itself alone.
+    pub(super) register: Register,
+    /// Of one that counts the others, which are blank, as voters that have never voted.
+    pub(super) identity: Identity,
+}
+
+impl Beginning {
+    /// Of this member alone, in this epoch, behind the entry `last`, which gave this version.
+    pub(super) fn alone(
+        member: Member,
+        cluster: (ClusterId, Constants),
+        last: LogIndex,
+        version: Version,
+        epoch: Epoch,
+    ) -> Self {
+        let Member { server, store } = member;
+        let marker = Sealed::new(Entry {
+            index: last.next(),
+            epoch,
+            version,
+            at: wall_time(),
+            effects: Vec::new(),
+            origin: None,
+            answer: Answer::Nothing,
+        });
+        let view = View { epoch, primary: server, in_sync: BTreeSet::from([member]), leaving: BTreeSet::new() };
+        view.check_invariants();
+        let register = Register { promised: epoch, accepted: Some(view), standing: Standing::Intact };
+        let enrolled = BTreeMap::from([(server, store)]);
+        let identity = Identity { server, store, cluster: Some(cluster), enrolled, enrolment_open: true };
+        Self { marker, register, identity }
+    }
+}
+
+pub(super) fn draw_run(path: &Path) -> Result<RunId, StorageError> {
+    draw("draw a random run id for", path).map(RunId)
 }
 
 fn wall_time() -> WallTime {

@@ -5,6 +5,7 @@
 //! frame was synced, or where a whole frame stands behind it that was written after a later sync. A whole frame of the
 //! same write behind it is no such evidence: caches write back in any order.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -18,28 +19,89 @@ use super::segment::{HEADER_BYTES, Segment, SegmentHead};
 
 /// What a log holds, and where it goes on.
 pub(super) struct Scanned {
+    /// Behind the base.
     pub(super) entries: Vec<Sealed>,
-    /// The chain hash of each prefix, the empty one first.
+    /// The chain hash of the log that ends with each of them.
     pub(super) hashes: Vec<ChainHash>,
     pub(super) next_sequence: u64,
     pub(super) segment: Segment,
     pub(super) offset: u64,
     pub(super) torn_bytes: u64,
-    pub(super) disk_bytes: u64,
+    pub(super) held: VecDeque<Held>,
+    /// How long the frames are together, and those up to the base.
+    pub(super) frame_bytes: u64,
+    pub(super) base_mark: u64,
+}
+
+/// A segment that is kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    pub(super) number: u64,
+    /// The index of the last entry before it.
+    pub(super) base: LogIndex,
+    /// How long the file is.
+    pub(super) bytes: u64,
 }
 
 /// What is known after the frames so far.
 struct State {
+    /// The log before the first entry that is known.
+    base: Position,
     entries: Vec<Sealed>,
+    /// The chain hash of the log that ends with each of them.
     hashes: Vec<ChainHash>,
     next_sequence: u64,
     group: u64,
+    frame_bytes: u64,
+    /// What a snapshot holds, and how long the frames were when the log last came to that.
+    snapshot: LogIndex,
+    snapshot_mark: u64,
 }
 
 impl State {
+    fn after(head: &SegmentHead, snapshot: LogIndex) -> Self {
+        Self {
+            base: head.base,
+            entries: Vec::new(),
+            hashes: Vec::new(),
+            next_sequence: head.first_sequence,
+            group: 0,
+            frame_bytes: 0,
+            snapshot,
+            snapshot_mark: 0,
+        }
+    }
+
     fn end(&self) -> Position {
-        let hash = *self.hashes.last().expect("the empty prefix has a hash");
-        Position { index: LogIndex(self.entries.len() as u64), hash }
+        let index = LogIndex(self.base.index.0 + self.entries.len() as u64);
+        Position { index, hash: self.hashes.last().copied().unwrap_or(self.base.hash) }
+    }
+
+    /// Forgets the entries up to the position of a snapshot.
+    ///
+    /// **Errors:** half a sentence where the log does not hold that position.
+    fn forget(&mut self, at: Position) -> Result<(), String> {
+        let end = self.end();
+        if at.index < self.base.index || at.index > end.index {
+            return Err(format!(
+                "the log holds the entries from {} to {}, and the snapshot is of entry {}",
+                self.base.index.next(),
+                end.index,
+                at.index
+            ));
+        }
+        let count = usize::try_from(at.index.0 - self.base.index.0).map_err(|error| error.to_string())?;
+        let own = if count == 0 { self.base.hash } else { self.hashes[count - 1] };
+        if own != at.hash {
+            return Err(format!(
+                "the chain hash at entry {} is {own}, and the snapshot is of a log where it is {}",
+                at.index, at.hash
+            ));
+        }
+        self.entries.drain(..count);
+        self.hashes.drain(..count);
+        self.base = at;
+        Ok(())
     }
 
     /// Takes the next frame.
@@ -73,11 +135,26 @@ impl State {
                 if keep > self.end().index {
                     return Err(format!("a cut keeps {keep} entries of {}", self.end().index));
                 }
-                let kept = usize::try_from(keep.0).map_err(|error| error.to_string())?;
-                self.entries.truncate(kept);
-                self.hashes.truncate(kept + 1);
-                self.check_chain(head.chain)?;
+                match keep.0.checked_sub(self.base.index.0) {
+                    Some(kept) => {
+                        let kept = usize::try_from(kept).map_err(|error| error.to_string())?;
+                        self.entries.truncate(kept);
+                        self.hashes.truncate(kept);
+                        self.check_chain(head.chain)?;
+                    }
+                    // The segments that held what it keeps are gone, since a snapshot holds that. The log goes on from there.
+                    None => {
+                        self.entries.clear();
+                        self.hashes.clear();
+                        self.base = Position { index: keep, hash: head.chain };
+                    }
+                }
             }
+        }
+        self.frame_bytes += frame.bytes() as u64;
+        let begins_before = matches!(head.content, Content::Entries { first, .. } if first <= self.snapshot);
+        if begins_before || self.end().index <= self.snapshot {
+            self.snapshot_mark = self.frame_bytes;
         }
         self.group = head.group;
         self.next_sequence += 1;
@@ -96,13 +173,21 @@ impl State {
     }
 }
 
-/// Reads, checks and mends a log; `synced` is the sequence up to which its frames are known to have been synced.
+/// Reads, checks and mends a log behind `base`, up to which a snapshot holds it; `synced` is the sequence up to which its
+/// frames are known to have been synced.
 ///
 /// **Errors:** damage, with the first place where it shows.
-pub(super) fn scan(files: &dyn Files, dir: &Path, store: StoreId, synced: u64) -> Result<Scanned, StorageError> {
-    let heads = heads(files, dir, store)?;
-    let mut state = State { entries: Vec::new(), hashes: vec![ChainHash::EMPTY], next_sequence: 1, group: 0 };
-    let mut disk_bytes = 0;
+pub(super) fn scan(
+    files: &dyn Files,
+    dir: &Path,
+    store: StoreId,
+    synced: u64,
+    base: Position,
+) -> Result<Scanned, StorageError> {
+    Segment::remove_unfinished(files, dir)?;
+    let heads = heads(files, dir, store, base)?;
+    let mut state = State::after(&heads[0].1, base.index);
+    let mut held = VecDeque::new();
     for (place, (path, head)) in heads.iter().enumerate() {
         let next = heads.get(place + 1).map(|(_, next)| *next);
         if head.first_sequence != state.next_sequence || head.base != state.end() {
@@ -120,7 +205,7 @@ pub(super) fn scan(files: &dyn Files, dir: &Path, store: StoreId, synced: u64) -
             file.evict().map_err(io("read"))?;
         }
         let length = file.length().map_err(io("read"))?;
-        disk_bytes += length;
+        held.push_back(Held { number: head.number, base: head.base.index, bytes: length });
         let bytes = file.read_at(0, usize::try_from(length).unwrap_or(usize::MAX)).map_err(io("read"))?;
         if bytes.len() < HEADER_BYTES {
             // It was written in this length before it had its name.
@@ -142,8 +227,9 @@ pub(super) fn scan(files: &dyn Files, dir: &Path, store: StoreId, synced: u64) -
             file.sync().map_err(io("sync"))?;
         }
         files.sync_dir(dir).map_err(|error| StorageError::io("sync", dir, error))?;
+        state.forget(base).map_err(|what| StorageError::damaged(path, 0, what))?;
         let segment = Segment { number: head.number, path: path.clone(), file, bytes_max: length, reserved: length };
-        let State { entries, hashes, next_sequence, .. } = state;
+        let State { entries, hashes, next_sequence, frame_bytes, snapshot_mark: base_mark, .. } = state;
         return Ok(Scanned {
             entries,
             hashes,
@@ -151,30 +237,70 @@ pub(super) fn scan(files: &dyn Files, dir: &Path, store: StoreId, synced: u64) -
             segment,
             offset: at as u64,
             torn_bytes: tail.len() as u64,
-            disk_bytes,
+            held,
+            frame_bytes,
+            base_mark,
         });
     }
-    Err(StorageError::damaged(&Segment::path(dir, 1), 0, "the log is missing"))
+    unreachable!("the last segment has none behind it")
 }
 
-/// The headers of all segments, in order.
-fn heads(files: &dyn Files, dir: &Path, store: StoreId) -> Result<Vec<(PathBuf, SegmentHead)>, StorageError> {
-    let mut heads = Vec::new();
-    for (number, expected) in Segment::numbers(files, dir)?.into_iter().zip(1..) {
-        let path = Segment::path(dir, expected);
-        if number != expected {
-            return Err(StorageError::damaged(&path, 0, format!("it is missing, and segment {number} is there")));
-        }
+/// The headers of the segments from which the log behind `base` can be read, in order: one at least.
+fn heads(
+    files: &dyn Files,
+    dir: &Path,
+    store: StoreId,
+    base: Position,
+) -> Result<Vec<(PathBuf, SegmentHead)>, StorageError> {
+    let mut heads: Vec<(PathBuf, SegmentHead)> = Vec::new();
+    for number in Segment::numbers(files, dir)? {
+        let path = Segment::path(dir, number);
         let io = |error| StorageError::io("read", &path, error);
         let bytes = files.open(&path).map_err(io)?.read_at(0, HEADER_BYTES).map_err(io)?;
         let head = SegmentHead::read(&path, bytes)?;
-        if head.store != store || head.number != number {
-            let what = format!("it is segment {} of store {}", head.number, head.store);
-            return Err(StorageError::damaged(&path, 0, what));
-        }
+        head.check_owner(&path, store, number)?;
         heads.push((path, head));
     }
+    // What a crash left of forgetting the log may have holes; nothing before the last segment that begins below the base is
+    // needed.
+    if base.index > LogIndex::ZERO
+        && let Some(first) = heads.iter().rposition(|(_, head)| head.base.index <= base.index)
+    {
+        heads.drain(..first);
+    }
+    let Some((first_path, first)) = heads.first() else {
+        return Err(StorageError::damaged(&Segment::path(dir, 1), 0, "the log is missing"));
+    };
+    if first.base.index > base.index {
+        let missing = if first.number > 1 { Segment::path(dir, first.number - 1) } else { first_path.clone() };
+        let what = match base.index {
+            LogIndex::ZERO => "the snapshot is missing, or segments before it are".to_owned(),
+            index => format!("segments before it are missing, and the snapshot is of entry {index}"),
+        };
+        let what = format!("the log begins behind entry {}: {what}", first.base.index);
+        return Err(StorageError::damaged(&missing, 0, what));
+    }
+    let lowest = if base.index == LogIndex::ZERO { 1 } else { first.number };
+    for (expected, (_, head)) in (lowest..).zip(&heads) {
+        if head.number != expected {
+            let what = format!("it is missing, and segment {} is there", head.number);
+            return Err(StorageError::damaged(&Segment::path(dir, expected), 0, what));
+        }
+    }
     Ok(heads)
+}
+
+/// Removes the segments before the first one that is held: what a crash left of forgetting the log.
+pub(super) fn remove_forgotten(files: &dyn Files, dir: &Path, first: u64) -> Result<(), StorageError> {
+    let forgotten: Vec<u64> = Segment::numbers(files, dir)?.into_iter().filter(|number| *number < first).collect();
+    for number in &forgotten {
+        let path = Segment::path(dir, *number);
+        files.remove(&path).map_err(|error| StorageError::io("remove", &path, error))?;
+    }
+    if forgotten.is_empty() {
+        return Ok(());
+    }
+    files.sync_dir(dir).map_err(|error| StorageError::io("sync", dir, error))
 }
 
 /// Takes frames up to the one of the sequence `stop`, or until there is no whole one; then also says what there is

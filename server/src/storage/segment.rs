@@ -9,6 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::StorageError;
 use super::files::{Files, OpenFile};
+use super::folder::list;
 #[cfg(any(test, feature = "testing"))]
 use super::frame::{self, Site};
 use super::slots::FORMAT;
@@ -32,8 +33,18 @@ pub(super) struct SegmentHead {
 }
 
 impl SegmentHead {
-    pub(super) const fn first(store: StoreId) -> Self {
-        Self { store, number: 1, first_sequence: 1, base: Position::START }
+    /// Of a log that goes on from `base`.
+    pub(super) const fn first(store: StoreId, base: Position) -> Self {
+        Self { store, number: 1, first_sequence: 1, base }
+    }
+
+    /// **Errors:** damage, where the file holds another segment than its name says.
+    pub(super) fn check_owner(&self, path: &Path, store: StoreId, number: u64) -> Result<(), StorageError> {
+        if (self.store, self.number) == (store, number) {
+            return Ok(());
+        }
+        let what = format!("it is segment {} of store {}", self.number, self.store);
+        Err(StorageError::damaged(path, 0, what))
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -146,19 +157,22 @@ impl Segment {
         Ok(())
     }
 
-    /// The numbers of the segments in a store, in order. Removes what a crash left unfinished.
+    /// The numbers of the segments in a store, in order.
     pub(super) fn numbers(files: &dyn Files, dir: &Path) -> Result<Vec<u64>, StorageError> {
-        let mut numbers = Vec::new();
-        for listed in files.list(dir).map_err(|error| StorageError::io("read", dir, error))? {
-            let Some(name) = listed.name.strip_prefix(PREFIX) else { continue };
-            if name.ends_with(UNFINISHED) {
-                let path = dir.join(&listed.name);
-                files.remove(&path).map_err(|error| StorageError::io("remove", &path, error))?;
-            } else if let Ok(number) = u64::from_str_radix(name, 16) {
-                numbers.push(number);
-            }
-        }
+        let number = |name: &String| u64::from_str_radix(name.strip_prefix(PREFIX)?, 16).ok();
+        let mut numbers: Vec<u64> = list(files, dir)?.iter().filter_map(number).collect();
         numbers.sort_unstable();
         Ok(numbers)
+    }
+
+    /// Removes what a crash left unfinished.
+    pub(super) fn remove_unfinished(files: &dyn Files, dir: &Path) -> Result<(), StorageError> {
+        for name in list(files, dir)? {
+            if name.starts_with(PREFIX) && name.ends_with(UNFINISHED) {
+                let path = dir.join(name);
+                files.remove(&path).map_err(|error| StorageError::io("remove", &path, error))?;
+            }
+        }
+        Ok(())
     }
 }

@@ -283,6 +283,26 @@ impl Slots {
         Ok((Self { kind, store: store.unwrap_or(StoreId(0)), sequence: 0, paths, files: opened, mended: None }, found))
     }
 
+    /// Reads both files again, which must hold what was written last. Gives how long that is.
+    ///
+    /// **Errors:** damage of either, or a failure of the machine.
+    pub(super) fn check(&self) -> Result<u64, StorageError> {
+        let mut bytes = 0;
+        let mut first: Option<Slot> = None;
+        for (file, path) in self.files.iter().zip(&self.paths) {
+            file.evict().map_err(|error| StorageError::io("read", path, error))?;
+            let slot = Slot::read(&**file, path, self.kind)?
+                .map_err(|what| StorageError::damaged(path, 0, format!("it holds {what}")))?;
+            if (slot.store, slot.sequence) != (self.store, self.sequence) || first.as_ref().is_some_and(|a| *a != slot)
+            {
+                return Err(StorageError::damaged(path, 0, "it holds another record than was written last"));
+            }
+            bytes += (HEADER_BYTES + slot.payload.len()) as u64;
+            first = Some(slot);
+        }
+        Ok(bytes)
+    }
+
     /// Whose record it is.
     pub(super) fn store(&self) -> StoreId {
         self.store

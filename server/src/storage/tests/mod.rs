@@ -4,6 +4,7 @@ mod damage;
 mod directory;
 mod power;
 mod replacement;
+mod restore;
 mod threads;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,26 +12,27 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use heirloom_backup::Durable;
 use heirloom_proto::{
-    Answer, ClusterId, Constants, Durable, Effect, Entry, Epoch, Identity, LogIndex, Member, Register, RunId, Sealed,
-    ServerId, Standing, StoreId, Version, View, VoterKind, WallTime,
+    Answer, ClusterId, Constants, Effect, Entry, Epoch, Identity, LogIndex, Member, Register, RunId, Sealed, ServerId,
+    Standing, StoreId, Version, View, VoterKind, WallTime,
 };
 
 use super::log::LogRecord;
 use super::{DataDir, Files, OsFiles, Store, raw};
 
-const ME: ServerId = ServerId(0);
-const CLUSTER: ClusterId = ClusterId { id: 77, generation: 3 };
+pub(super) const ME: ServerId = ServerId(0);
+pub(super) const CLUSTER: ClusterId = ClusterId { id: 77, generation: 3 };
 
 fn os() -> Arc<dyn Files> {
     Arc::new(OsFiles)
 }
 
-fn constants() -> Constants {
+pub(super) fn constants() -> Constants {
     Constants::defaults(vec![VoterKind::Data, VoterKind::Data, VoterKind::Witness])
 }
 
-fn epoch(round: u64) -> Epoch {
+pub(super) fn epoch(round: u64) -> Epoch {
     Epoch { round, server: ME, run: RunId(round) }
 }
 
@@ -51,7 +53,7 @@ fn append(first: u64, last: u64) -> LogRecord {
     LogRecord::Append((first..=last).map(|index| entry(index, 1, 100)).collect())
 }
 
-fn register(store: StoreId, round: u64) -> Register {
+pub(super) fn register(store: StoreId, round: u64) -> Register {
     let view = View {
         epoch: epoch(round),
         primary: ME,
@@ -61,7 +63,7 @@ fn register(store: StoreId, round: u64) -> Register {
     Register { promised: epoch(round), accepted: Some(view), standing: Standing::Intact }
 }
 
-fn in_cluster(store: StoreId) -> Identity {
+pub(super) fn in_cluster(store: StoreId) -> Identity {
     Identity {
         server: ME,
         store,

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use heirloom_proto::{Durable, Identity, LogIndex, Register, ServerId, Standing, StoreId, VoterKind};
+use heirloom_backup::Durable;
+use heirloom_proto::{Identity, LogIndex, Register, ServerId, Standing, StoreId, VoterKind};
 
 use super::super::identity::{encode_identity, encode_register};
 use super::super::recover::recover_in;
