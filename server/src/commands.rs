@@ -1,5 +1,7 @@
 //! The commands that run or mend a server; those that talk to one are the client's.
 
+mod snapshot;
+
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,6 +20,9 @@ pub(crate) enum Command {
     Serve(Box<ServeFlags>),
     /// Last resort, offline: start a new generation of the cluster from one server's data.
     Recover(RecoverFlags),
+    /// Save all data to a file, and make a new cluster from one.
+    #[command(subcommand)]
+    Snapshot(snapshot::Snapshot),
     /// What talks to servers.
     #[command(flatten)]
     Client(heirloom::cli::Command),
@@ -43,6 +48,7 @@ impl Command {
                 Err(failure) => fail(failure.exit_code(), &failure.to_string()),
             },
             Self::Recover(flags) => recover(&flags),
+            Self::Snapshot(snapshot) => Box::pin(snapshot.run()).await,
             Self::Client(command) => Box::pin(command.run()).await,
         }
     }

@@ -20,6 +20,7 @@
 mod clock;
 mod driver;
 mod failure;
+mod gentle;
 mod grpc;
 mod history;
 mod links;
@@ -30,6 +31,7 @@ mod random;
 mod serve;
 pub mod settings;
 pub mod storage;
+mod transfer;
 
 pub use clock::Rate;
 pub use failure::Failure;

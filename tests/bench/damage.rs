@@ -25,12 +25,17 @@ use heirloom_laws::evidence;
 use world::{Cluster, PATIENCE, copy_folder, files_below, primary_with};
 
 const KEYS: u64 = 100_000;
+/// How often each key is added: so often that there is a snapshot.
+const ROUNDS: usize = 5;
 const VALUE_BYTES: usize = 128;
 /// How many adds are under way while the keys are loaded.
 const LOADERS: u64 = 512;
 /// Whose files are damaged, and from whom files are taken.
 const VICTIM: usize = 2;
 const OTHER: usize = 1;
+/// How the names of the files of a store begin.
+const KINDS: [&str; 8] =
+    ["identity.a", "identity.b", "register.a", "register.b", "progress.a", "progress.b", "snapshot-", "log-"];
 /// How many keys are looked at after each case, beside the digest of all.
 const LOOKED_AT: u64 = 50;
 
@@ -151,7 +156,10 @@ async fn main() {
     let cluster = Cluster::start(3, 0, &[]);
     cluster.wait_for_members(&[0, 1, 2]).await;
     let client = cluster.client().await.with_timeout(PATIENCE);
-    load(&client, keys).await;
+    for _ in 0..ROUNDS {
+        load(&client, keys).await;
+    }
+    cluster.wait_until("snapshots", |all| all.iter().flatten().all(|status| status.snapshot_bytes > 0)).await;
     let table = format!(
         "three servers, {keys} keys with values of {VALUE_BYTES} bytes; server {VICTIM} is hurt\n\
         after each case every server has the same digest, and {LOOKED_AT} keys and the newest read right at server {VICTIM}\n\n\
@@ -201,16 +209,12 @@ impl Bench {
     }
 
     async fn files(&mut self) {
-        let mut names: Vec<String> = files_below(&self.store(VICTIM))
-            .iter()
-            .map(|path| path.file_name().expect("a file").to_string_lossy().into_owned())
-            .collect();
-        names.sort();
-        for name in names {
+        for kind in KINDS {
             for running in [false, true] {
                 for fault in Fault::ALL {
-                    let path = self.store(VICTIM).join(&name);
-                    let other = self.store(OTHER).join(&name);
+                    let path = self.newest(VICTIM, kind);
+                    let other = self.newest(OTHER, kind);
+                    let name = path.file_name().expect("a file").to_string_lossy().into_owned();
                     if !running {
                         self.cluster.kill(VICTIM);
                     }
@@ -224,6 +228,12 @@ impl Bench {
                 }
             }
         }
+    }
+
+    /// The newest file of a kind.
+    fn newest(&self, server: usize, kind: &str) -> PathBuf {
+        let names = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(kind));
+        files_below(&self.store(server)).into_iter().filter(names).max().expect("one of each kind")
     }
 
     async fn directories(&mut self) {

@@ -14,6 +14,8 @@ mod planted;
 mod reads;
 mod returning;
 mod scans;
+mod snapshot_files;
+mod snapshots;
 mod transfer;
 mod two_servers;
 mod verify;

@@ -82,6 +82,11 @@ impl Cluster {
         Self { servers, folder, flags, list: list.join(",") }
     }
 
+    /// All servers, as each of them is told.
+    pub fn list(&self) -> &str {
+        &self.list
+    }
+
     /// The addresses of all servers, as clients name them.
     pub fn addresses(&self) -> String {
         let addresses: Vec<&str> = self.servers.iter().map(|server| server.address.as_str()).collect();

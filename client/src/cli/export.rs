@@ -103,18 +103,8 @@ impl Export {
 
 /// The file, and what an export before this one has left in it.
 fn open(path: &Path, range: &KeyRange, resume: bool, force: bool) -> Result<(Part, Option<Begun>), Failure> {
-    let (part, begun) = Part::open(path, resume, force).map_err(|unfit| match unfit {
-        Unfit::Exists => Failure::Usage(format!("{} is there already: --force replaces it", path.display())),
-        Unfit::PartExists(part) => Failure::Usage(format!(
-            "{} is there: another export writes it, or was interrupted; go on with it by --resume, or begin anew by --force",
-            part.display()
-        )),
-        Unfit::Damaged(part, damage) => Failure::Integrity(format!(
-            "{} can't be gone on with: {damage}; begin anew by --force, without --resume",
-            part.display()
-        )),
-        Unfit::Io(part, error) => Failure::Usage(format!("{} can't be opened: {error}", part.display())),
-    })?;
+    let mut part = Part::open(path, resume, force).map_err(|unfit| unfit_to_failure(path, unfit))?;
+    let begun = part.begun().map_err(|unfit| unfit_to_failure(path, unfit))?;
     match &begun {
         Some(begun) if begun.header.range != *range => Err(Failure::Usage(format!(
             "{} is of another range of keys: ask for the same, or begin anew by --force, without --resume",
@@ -124,13 +114,32 @@ fn open(path: &Path, range: &KeyRange, resume: bool, force: bool) -> Result<(Par
     }
 }
 
+/// Why there is no file to write to, and what to do.
+pub(super) fn unfit_to_failure(path: &Path, unfit: Unfit) -> Failure {
+    match unfit {
+        Unfit::Exists => Failure::Usage(format!("{} is there already: --force replaces it", path.display())),
+        Unfit::PartExists(part) => Failure::Usage(format!(
+            "{} is there: another command writes it, or was interrupted; go on with it by --resume, or begin anew by --force",
+            part.display()
+        )),
+        Unfit::Damaged(part, damage) => cannot_go_on(&part, &damage.to_string()),
+        Unfit::Io(part, error) => Failure::Usage(format!("{} can't be opened: {error}", part.display())),
+    }
+}
+
+/// What is there already is damaged.
+pub(super) fn cannot_go_on(part: &Path, damage: &str) -> Failure {
+    let part = part.display();
+    Failure::Integrity(format!("{part} can't be gone on with: {damage}; begin anew by --force, without --resume"))
+}
+
 fn write_to(part: &Part) -> Result<impl FnMut(&[u8]) -> Result<(), Failure> + Send + 'static, Failure> {
     let path = part.part_path().to_owned();
     let mut file = part.file().map_err(|error| not_written(&path, &error))?;
     Ok(move |lines: &[u8]| file.write_all(lines).map_err(|error| not_written(&path, &error)))
 }
 
-fn not_written(path: &Path, error: &io::Error) -> Failure {
+pub(super) fn not_written(path: &Path, error: &io::Error) -> Failure {
     Failure::Unavailable(format!("{} can't be written: {error}", path.display()))
 }
 
@@ -203,17 +212,17 @@ fn is_refused_for_good(error: &Error) -> bool {
 fn how_to_go_on(part: Option<&Part>, is_gone: bool) -> String {
     match part {
         None => "\nwhat was written is not whole: its last line is missing".to_owned(),
-        Some(part) if !part.is_left() => String::new(),
-        Some(part) if is_gone => {
-            format!("\n{} can't be gone on with: begin anew by --force, without --resume", part.part_path().display())
-        }
-        Some(part) => {
-            format!(
-                "\n{} has what came so far; go on with: {}",
-                part.part_path().display(),
-                command_with("export", "--resume", None)
-            )
-        }
+        Some(part) => how_to_go_on_with(part, is_gone, "export"),
+    }
+}
+
+/// The same for a command that writes to a file; `is_gone`: servers no longer have what is missing.
+pub(super) fn how_to_go_on_with(part: &Part, is_gone: bool, command: &str) -> String {
+    let path = part.part_path().display();
+    match part.is_left() {
+        false => String::new(),
+        true if is_gone => format!("\n{path} can't be gone on with: begin anew by --force, without --resume"),
+        true => format!("\n{path} has what came so far; go on with: {}", command_with(command, "--resume", None)),
     }
 }
 

@@ -1,4 +1,5 @@
-//! The commands that talk to servers. `heirloom serve` and `heirloom recover` are the server's own, in its crate.
+//! The commands that talk to servers. `heirloom serve`, `heirloom recover` and `heirloom snapshot restore` are the server's
+//! own, in its crate.
 //!
 //! Standard output carries the answer and nothing else; messages go to standard error. What an exit code means is in
 //! `failure.rs`.
@@ -19,6 +20,7 @@ mod range;
 mod read;
 mod scan;
 mod signals;
+pub mod snapshot;
 mod status;
 mod table;
 pub(crate) mod text;
@@ -30,6 +32,8 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 pub(crate) use failure::Failure;
+pub use options::Format;
+pub use progress::Progress;
 
 /// The client commands, to be flattened into a command line.
 #[derive(Debug, Subcommand)]

@@ -50,7 +50,7 @@ struct List(Vec<Address>);
 
 /// A form of answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
+pub enum Format {
     /// For people.
     Text,
     /// One object a line.

@@ -11,7 +11,8 @@ const SHOWN_AT_LEAST: Duration = Duration::from_millis(100);
 const BAR_WIDTH: u64 = 24;
 
 /// The line.
-pub(super) struct Progress<W: Write = io::Stderr> {
+#[derive(Debug)]
+pub struct Progress<W: Write = io::Stderr> {
     /// `None` where nobody looks.
     screen: Option<W>,
     began: Instant,
@@ -20,7 +21,7 @@ pub(super) struct Progress<W: Write = io::Stderr> {
 
 impl Progress {
     /// Shows nothing yet, and nothing at all where standard error is no terminal.
-    pub(super) fn begin() -> Self {
+    pub fn begin() -> Self {
         let screen = io::stderr();
         Self { screen: screen.is_terminal().then_some(screen), began: Instant::now(), shown_at: None }
     }
@@ -37,19 +38,28 @@ impl<W: Write> Progress<W> {
         self.show_at(Instant::now(), doing, keys, bytes, of);
     }
 
+    /// Shows how many of so many bytes are done.
+    pub fn show_bytes(&mut self, doing: &str, bytes: u64, of: u64) {
+        self.show_line(Instant::now(), |elapsed| bytes_line(doing, bytes, of, elapsed));
+    }
+
     fn show_at(&mut self, now: Instant, doing: &str, keys: u64, bytes: u64, of: Option<u64>) {
+        self.show_line(now, |elapsed| line(doing, keys, bytes, of, elapsed));
+    }
+
+    fn show_line(&mut self, now: Instant, line: impl FnOnce(Duration) -> String) {
         let Some(screen) = &mut self.screen else { return };
         if self.shown_at.is_some_and(|at| now - at < SHOWN_AT_LEAST) {
             return;
         }
         self.shown_at = Some(now);
         // Nobody needs to hear that the line could not be written.
-        let _ = write!(screen, "\r{}\x1b[K", line(doing, keys, bytes, of, now - self.began));
+        let _ = write!(screen, "\r{}\x1b[K", line(now - self.began));
         let _ = screen.flush();
     }
 
     /// Takes the line away, so that something else can be written.
-    pub(super) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         if let Some(screen) = &mut self.screen
             && self.shown_at.take().is_some()
         {
@@ -59,15 +69,29 @@ impl<W: Write> Progress<W> {
     }
 }
 
+fn bytes_line(doing: &str, bytes: u64, of: u64, elapsed: Duration) -> String {
+    let rate = bytes as f64 / elapsed.as_secs_f64().max(0.001);
+    let rate = size(rate as u64);
+    match of {
+        0 => doing.to_owned(),
+        of => format!("{doing} {}, {} of {}, {rate}/s", bar(bytes, of), size(bytes), size(of)),
+    }
+}
+
+/// How much of it is done, to look at and in hundredths.
+fn bar(done: u64, of: u64) -> String {
+    let done = done.min(of);
+    let width = |part: u64| usize::try_from(part).expect("few");
+    let full = width(u64::try_from(u128::from(BAR_WIDTH) * u128::from(done) / u128::from(of)).expect("few"));
+    let bar = "#".repeat(full) + &".".repeat(width(BAR_WIDTH) - full);
+    format!("[{bar}] {} %", u128::from(done) * 100 / u128::from(of))
+}
+
 fn line(doing: &str, keys: u64, bytes: u64, of: Option<u64>, elapsed: Duration) -> String {
     let rate = keys as f64 / elapsed.as_secs_f64().max(0.001);
     let counts = format!("{keys} keys, {}, {rate:.0} keys/s", size(bytes));
     let Some(of) = of.filter(|of| *of > 0) else { return format!("{doing} {counts}") };
-    let done = keys.min(of);
-    let width = |part: u64| usize::try_from(part).expect("few");
-    let full = BAR_WIDTH * done / of;
-    let bar = "#".repeat(width(full)) + &".".repeat(width(BAR_WIDTH - full));
-    format!("{doing} [{bar}] {} %, {counts}", 100 * done / of)
+    format!("{doing} {}, {counts}", bar(keys, of))
 }
 
 #[cfg(test)]
@@ -84,6 +108,11 @@ mod tests {
         );
         assert!(line("importing", 7, 1, Some(7), Duration::ZERO).contains("[########################] 100 %"));
         assert!(!line("importing", 0, 0, Some(0), Duration::ZERO).contains('['));
+        assert_eq!(
+            bytes_line("saving", 1 << 30, 1 << 32, Duration::from_secs(4)),
+            "saving [######..................] 25 %, 1.0 GiB of 4.0 GiB, 256.0 MiB/s"
+        );
+        assert_eq!(bytes_line("waiting", 0, 0, Duration::ZERO), "waiting");
     }
 
     #[test]

@@ -78,6 +78,9 @@ struct Known {
     in_sync: Option<Vec<u32>>,
     lease_ms: Option<u64>,
     disk_bytes: Option<u64>,
+    log_bytes: Option<u64>,
+    snapshot_bytes: Option<u64>,
+    checked_ms_ago: Option<u64>,
     uptime_ms: Option<u64>,
     waits_for: Option<String>,
     reads: Option<Reads>,
@@ -139,6 +142,9 @@ impl Known {
             in_sync: Some(status.in_sync.clone()),
             lease_ms: status.lease_ms,
             disk_bytes: Some(status.disk_bytes),
+            log_bytes: Some(status.log_bytes),
+            snapshot_bytes: Some(status.snapshot_bytes),
+            checked_ms_ago: Some(status.checked_ms_ago),
             uptime_ms: Some(status.uptime_ms),
             waits_for: Some(status.waits_for.clone()),
             reads: status.reads.map(|reads| Reads {
@@ -161,7 +167,7 @@ fn epoch_name(status: &StatusResponse) -> String {
     epoch_from_wire(status.epoch).map(|epoch| epoch.to_string()).unwrap_or_default()
 }
 
-const HEAD: [&str; 15] = [
+const HEAD: [&str; 18] = [
     "id",
     "address",
     "role",
@@ -172,6 +178,9 @@ const HEAD: [&str; 15] = [
     "lease",
     "digest",
     "disk",
+    "log",
+    "snapshot",
+    "checked",
     "uptime",
     "reads here",
     "confirmed",
@@ -220,6 +229,9 @@ fn row(seen: &Seen, newest: u64) -> Vec<String> {
         status.lease_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms}ms")),
         copy.digest.map_or_else(|| "-".to_owned(), |digest| digest.chars().take(DIGITS).collect()),
         table::size(status.disk_bytes),
+        table::size(status.log_bytes),
+        table::size(status.snapshot_bytes),
+        table::span(status.checked_ms_ago),
         table::span(status.uptime_ms),
         number(reads.map(|reads| reads.local)),
         number(reads.map(|reads| reads.confirmed)),

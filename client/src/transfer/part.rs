@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use super::{Damage, Header, Reading, Sum};
 use bytes::Bytes;
 
-/// An export that is written to a file.
+/// What is written to a file, and is not whole yet.
 #[derive(Debug)]
 pub(crate) struct Part {
     path: PathBuf,
     part: PathBuf,
     file: File,
+    /// Whether there was one, which is gone on with.
+    goes_on: bool,
     replaces: bool,
 }
 
@@ -32,7 +34,7 @@ pub(crate) struct Begun {
 pub(crate) enum Unfit {
     /// There is a file of that name already.
     Exists,
-    /// Another export writes it, or has left it unfinished.
+    /// Another command writes it, or has left it unfinished.
     PartExists(PathBuf),
     /// What was left can't be gone on with.
     Damaged(PathBuf, Damage),
@@ -41,11 +43,11 @@ pub(crate) enum Unfit {
 }
 
 impl Part {
-    /// The file for an export that is to have this name in the end, and what it has already where the export is to go on
-    /// with what an earlier one left.
+    /// The file for what is to have this name in the end; where it is to go on with what an earlier command left, and there
+    /// is such a thing, as that left it.
     ///
     /// `replaces`: one of that name may be replaced, and what was left is thrown away unless it is gone on with.
-    pub(crate) fn open(path: &Path, goes_on: bool, replaces: bool) -> Result<(Self, Option<Begun>), Unfit> {
+    pub(crate) fn open(path: &Path, goes_on: bool, replaces: bool) -> Result<Self, Unfit> {
         let mut name = OsString::from(path);
         name.push(".part");
         let part = PathBuf::from(name);
@@ -59,14 +61,8 @@ impl Part {
             Ok(_) | Err(_) => {}
         }
         if goes_on && part.symlink_metadata().is_ok() {
-            let mut file = File::options().read(true).write(true).open(&part).map_err(io)?;
-            let (begun, bytes) = left(&file).map_err(|damage| Unfit::Damaged(part.clone(), damage))?;
-            let is_complete = begun.as_ref().is_some_and(|begun| begun.is_complete);
-            if !is_complete {
-                file.set_len(bytes).map_err(io)?;
-                file.seek(SeekFrom::Start(bytes)).map_err(io)?;
-            }
-            return Ok((Self { path: path.to_owned(), part, file, replaces }, begun));
+            let file = File::options().read(true).write(true).open(&part).map_err(io)?;
+            return Ok(Self { path: path.to_owned(), part, file, goes_on, replaces });
         }
         let mut options = File::options();
         options.write(true);
@@ -75,10 +71,25 @@ impl Part {
             false => options.create_new(true),
         };
         match options.open(&part) {
-            Ok(file) => Ok((Self { path: path.to_owned(), part, file, replaces }, None)),
+            Ok(file) => Ok(Self { path: path.to_owned(), part, file, goes_on: false, replaces }),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Unfit::PartExists(part)),
             Err(error) => Err(io(error)),
         }
+    }
+
+    /// What an export has already that goes on with what an earlier one left; its file goes on behind that.
+    pub(crate) fn begun(&mut self) -> Result<Option<Begun>, Unfit> {
+        if !self.goes_on {
+            return Ok(None);
+        }
+        let (begun, bytes) = left(&self.file).map_err(|damage| Unfit::Damaged(self.part.clone(), damage))?;
+        let is_complete = begun.as_ref().is_some_and(|begun| begun.is_complete);
+        if !is_complete {
+            let io = |error| Unfit::Io(self.part.clone(), error);
+            self.file.set_len(bytes).map_err(io)?;
+            self.file.seek(SeekFrom::Start(bytes)).map_err(io)?;
+        }
+        Ok(begun)
     }
 
     /// What it is called until it is whole.
@@ -109,7 +120,7 @@ impl Part {
         File::open(folder)?.sync_all()
     }
 
-    /// Whether an export can go on with it. One without a line is removed, so that nobody has to.
+    /// Whether something can go on with it. One without a byte is removed, so that nobody has to.
     pub(crate) fn is_left(&self) -> bool {
         match self.part.metadata() {
             // Where it can't be removed, the next export says that it is there.

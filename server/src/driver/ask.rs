@@ -7,6 +7,7 @@ use heirloom_proto::{Refusal, Request, Response};
 use tokio::sync::{mpsc, oneshot};
 
 use super::callers::Reads;
+use crate::storage::Checked;
 
 /// One question to the driver.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) enum Ask {
     },
     /// What does the server say of itself?
     Report(oneshot::Sender<Report>),
+    /// A snapshot of all that is applied now, or of more: answered once it is durable. Why there is none is a sentence.
+    Snapshot(oneshot::Sender<Result<(), String>>),
     /// A client says that the primary is gone.
     Nudge,
 }
@@ -38,7 +41,7 @@ impl Ask {
     fn is_page(&self) -> bool {
         match self {
             Self::Request { request: Request::Scan(_), .. } => true,
-            Self::Request { .. } | Self::Report(_) | Self::Nudge => false,
+            Self::Request { .. } | Self::Report(_) | Self::Snapshot(_) | Self::Nudge => false,
         }
     }
 }
@@ -54,6 +57,12 @@ pub(crate) struct Report {
     pub(crate) reads: Reads,
     /// What the store takes on disk. **Units:** bytes.
     pub(crate) disk_bytes: u64,
+    /// What of the log stands behind the newest snapshot. **Units:** bytes.
+    pub(crate) log_bytes: u64,
+    /// How long that is. **Units:** bytes.
+    pub(crate) snapshot_bytes: u64,
+    /// When all that is stored was last read and found right.
+    pub(crate) checked: Checked,
 }
 
 /// Where an answer goes. A caller that has gone away is none of the driver's business.

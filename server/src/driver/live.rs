@@ -4,16 +4,16 @@ use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
+use heirloom_backup::Durable;
 use heirloom_node::Node;
 use heirloom_proto::event::Note;
 use heirloom_proto::status::RoleName;
-use heirloom_proto::{
-    Action, Birth, Cause, ClusterId, Durable, Event, LogIndex, Peer, Record, RunId, ServerId, Ticket, Time,
-};
+use heirloom_proto::{Action, Birth, Cause, ClusterId, Event, LogIndex, Peer, Record, RunId, ServerId, Ticket, Time};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::upkeep::Upkeep;
 use super::{Ask, BATCH_MAX, Driver, Ended, INPUTS_MAX, Place, Report, ask, notes};
 use crate::clock;
 use crate::failure::Failure;
@@ -21,20 +21,22 @@ use crate::links::{Input, Life, Pairs, dial};
 use crate::mutants::{Mutant, Planted, Told};
 use crate::random;
 use crate::storage::{Disk, Store};
+use crate::transfer::Transfers;
 
 /// How long changes under way may take to be answered when the server is told to stop.
 const FAREWELL_MAX: Duration = Duration::from_millis(500);
 
 /// What a node needs around it.
-struct Living<'a> {
-    driver: &'a mut Driver,
-    node: Node,
-    records: Records,
-    life: Arc<Life>,
+pub(super) struct Living<'a> {
+    pub(super) driver: &'a mut Driver,
+    pub(super) node: Node,
+    pub(super) records: Records,
+    pub(super) life: Arc<Life>,
+    pub(super) upkeep: Upkeep,
     pairs: Pairs,
     /// Identities on their way to disk: with which cluster they name.
     identities: Vec<(Ticket, Option<ClusterId>)>,
-    halted: Option<Cause>,
+    pub(super) halted: Option<Cause>,
     place_changed: bool,
     /// When the driver went to wait; for a planted bug.
     waits_since: Time,
@@ -47,19 +49,23 @@ struct Living<'a> {
 /// **Invariants:** the inputs are closed before the disk is stopped, however this ends: fields are dropped in their order.
 /// A thread of the disk may be waiting for room among them, which nobody makes any more when a life is cut short, and
 /// stopping the disk waits for its threads.
-struct Records {
+pub(super) struct Records {
     inputs: mpsc::Receiver<Input>,
-    disk: Disk,
+    pub(super) disk: Disk,
 }
 
 impl Records {
     fn start(store: Store, inputs_in: mpsc::Sender<Input>, inputs: mpsc::Receiver<Input>) -> Self {
-        let disk = Disk::start(store, move |event| {
+        let reports = inputs_in.clone();
+        let mut disk = Disk::start(store, move |event| {
             // Waits only where it must, for a start that fails reports on this very thread. An error means that the life
             // is over, and with it all interest.
             if let Err(TrySendError::Full(input)) = inputs_in.try_send(Input::Event(event)) {
                 let _ = inputs_in.blocking_send(input);
             }
+        });
+        disk.start_snapshots(move |report| {
+            let _ = reports.blocking_send(Input::Snapshot(report));
         });
         Self { inputs, disk }
     }
@@ -88,9 +94,12 @@ impl Driver {
             inputs: inputs_in.clone(),
             redial: self.servers.iter().map(|_| Notify::new()).collect(),
             servers: self.servers.clone(),
+            shelf: store.shelf(),
+            transfers: Transfers::default(),
             warned: self.warned.clone(),
         });
         tracing::info!(store = %me.store, run = %me.run, entries = durable.log.len(), "server {} begins a run", me.server);
+        let place = self.data_dir.as_ref().expect("it is here whenever nothing slow is done with it").fetch_place();
         let records = Records::start(store, inputs_in, inputs);
         let (node, first) = Node::recover(self.settings.node.clone(), birth, durable, clock::now(self.settings.clock));
         self.prober.begin(life.inputs.clone());
@@ -106,6 +115,7 @@ impl Driver {
 
         let waits_since = clock::now(self.settings.clock);
         let mut living = Living {
+            upkeep: Upkeep::new(place, self.settings.pace),
             driver: self,
             node,
             records,
@@ -121,8 +131,9 @@ impl Driver {
         living.flush();
         let ended = living.until_the_end().await;
 
-        let Living { node, records, .. } = living;
+        let Living { node, records, upkeep, .. } = living;
         drop(node);
+        upkeep.end().await;
         let disk = records.close();
         self.callers.let_go();
         self.life.send_replace(None);
@@ -148,7 +159,13 @@ impl Living<'_> {
         let mut farewell: Option<tokio::time::Instant> = None;
         loop {
             if let Some(cause) = self.halted.take() {
-                return Ended::Halted(cause);
+                return match (cause, self.upkeep.fetched()) {
+                    (Cause::SnapshotFetched, Some(head)) => Ended::Fetched(head),
+                    (cause, _) => Ended::Halted(cause),
+                };
+            }
+            if self.upkeep.is_damaged() {
+                return Ended::Damaged;
             }
             if farewell.is_some_and(|until| self.driver.callers.changes() == 0 || tokio::time::Instant::now() >= until)
             {
@@ -195,6 +212,7 @@ impl Living<'_> {
                 self.take_ask(ask, farewell.is_some());
             }
             self.flush();
+            self.look_after_the_store();
         }
     }
 
@@ -214,6 +232,8 @@ impl Living<'_> {
                 self.step(Event::Persisted { ticket, read_back });
             }
             Input::Event(event) => self.step(event),
+            Input::Snapshot(report) => self.take_report(report),
+            Input::SnapshotFetched(head) => self.snapshot_fetched(head),
             Input::Received { from, stream, .. }
                 if !self.pairs.stands(from.server, stream) && !self.planted().has(Mutant::ReorderedOverReconnect) =>
             {
@@ -265,6 +285,9 @@ impl Living<'_> {
             Ask::Report(slot) => {
                 let _ = slot.send(self.report(self.clock()));
             }
+            // Where the server stops the slot is dropped, which says as much.
+            Ask::Snapshot(_) if stopping || self.halted.is_some() => {}
+            Ask::Snapshot(slot) => self.want_snapshot(slot),
             Ask::Nudge => self.step(Event::Nudged),
         }
     }
@@ -286,7 +309,7 @@ impl Living<'_> {
 
     /// Steps the node. The clock is read here, after the event was taken: a read that waited must not be served under a
     /// lease that has ended meanwhile. After a halt nothing is stepped any more.
-    fn step(&mut self, event: Event) {
+    pub(super) fn step(&mut self, event: Event) {
         if self.halted.is_some() {
             return;
         }
@@ -319,7 +342,7 @@ impl Living<'_> {
     }
 
     /// Hands on what was applied since, for those who watch.
-    fn feed(&mut self) {
+    pub(super) fn feed(&mut self) {
         let feeder = &mut self.driver.feeder;
         if let Some(applied) = self.node.applied_after(feeder.fed()).filter(|applied| applied.index > feeder.fed()) {
             feeder.feed(self.node.cluster(), applied);
@@ -351,6 +374,8 @@ impl Living<'_> {
                 Action::Probe { server, run, probe, may_fence } => {
                     self.driver.prober.probe(server, run, probe, may_fence);
                 }
+                Action::FetchSnapshot { from, at_least } => self.fetch_snapshot(from, at_least),
+                Action::Examine => self.examine(),
                 Action::Tell(note) => {
                     self.place_changed |=
                         matches!(note, Note::Role { .. } | Note::Serving { .. } | Note::Chosen { .. });
@@ -392,6 +417,9 @@ impl Living<'_> {
             uptime: self.driver.started.elapsed(),
             reads: self.driver.callers.reads(),
             disk_bytes: self.records.disk.disk_bytes(),
+            log_bytes: self.life.shelf.log_bytes(),
+            snapshot_bytes: self.life.shelf.snapshot_bytes(),
+            checked: self.life.shelf.checked(),
         }
     }
 

@@ -9,10 +9,14 @@ mod live;
 mod notes;
 mod place;
 mod restart;
+mod upkeep;
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use heirloom_backup::StateHead;
 use heirloom_proto::{Address, Cause, Refusal};
 use tokio::sync::{mpsc, watch};
 
@@ -27,6 +31,7 @@ use callers::Callers;
 
 pub(crate) use ask::{Ask, Replied, Reply, Report};
 pub(crate) use place::Place;
+pub use upkeep::Pace;
 
 /// How many requests wait between the services and the driver.
 pub(crate) const ASKS_MAX: usize = 4_096;
@@ -49,6 +54,8 @@ pub(crate) struct Driver {
     warned: Arc<Warned>,
     feeder: Feeder,
     last_report: Option<Report>,
+    /// After one that came to nothing.
+    no_snapshot_before: Option<Instant>,
     started: Instant,
 }
 
@@ -72,6 +79,10 @@ enum Ended {
     Stopped,
     /// The node did.
     Halted(Cause),
+    /// So that a snapshot that was fetched takes the place of the log.
+    Fetched(StateHead),
+    /// What is stored, or what is in memory, is damaged.
+    Damaged,
 }
 
 impl Driver {
@@ -97,6 +108,7 @@ impl Driver {
             warned: Arc::default(),
             feeder,
             last_report: None,
+            no_snapshot_before: None,
             started: Instant::now(),
         };
         (driver, Handles { asks: asks_in, place: place_seen, life: life_seen, history, stop: stop_in })
@@ -112,6 +124,8 @@ impl Driver {
             let Some((durable, store)) = self.load(next).await? else { return Ok(()) };
             match self.live(durable, store, same_process).await? {
                 Ended::Stopped => return Ok(()),
+                Ended::Fetched(head) => next = restart::Restart::Install(head),
+                Ended::Damaged => next = restart::Restart::Reload,
                 Ended::Halted(Cause::Disk { what }) if says_full(&what) => {
                     if !self.wait_for_room(&what).await? {
                         return Ok(());
@@ -130,17 +144,24 @@ impl Driver {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        let mut done = tokio::task::spawn_blocking(work);
+        let done = tokio::task::spawn_blocking(work);
+        self.until(async { done.await.map_err(|panic| panic.to_string()) }).await
+    }
+
+    /// Waits for something, and says meanwhile that nobody leads here.
+    async fn until<T>(&mut self, done: impl Future<Output = Result<T, String>>) -> Result<T, Failure> {
+        let mut done = pin!(done);
         loop {
             tokio::select! {
                 biased;
-                result = &mut done => return result.map_err(|panic| Failure::Bug(panic.to_string())),
+                result = &mut done => return result.map_err(Failure::Bug),
                 Some(ask) = self.asks.recv() => match ask {
                     Ask::Request { reply, .. } => reply.send(Err(Refusal::NotPrimary { primary: None })),
                     Ask::Report(slot) => if let Some(report) = self.last_report.clone() {
                         let _ = slot.send(report);
                     },
-                    Ask::Nudge => {}
+                    // Dropped, which says that there will be none.
+                    Ask::Snapshot(_) | Ask::Nudge => {}
                 },
             }
         }

@@ -1,22 +1,29 @@
 //! Between two lives: what becomes of the data directory, and when the process ends instead.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use heirloom_backup::{Durable, StateHead};
+use heirloom_proto::Cause;
 use heirloom_proto::status::RoleName;
-use heirloom_proto::{Cause, Durable};
 
 use super::Driver;
 use crate::failure::Failure;
-use crate::storage::{DataDir, StorageError, Store};
+use crate::gentle;
+use crate::storage::{DataDir, StorageError, Store, says_full};
 
 /// How often a server whose disk is full looks for room.
 const ROOM_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long after that no snapshot is made, which would take the room again.
+const ROOM_KEPT_FOR: Duration = Duration::from_secs(60);
 
 /// What is done with the data directory before the next life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Restart {
     /// It is read again.
     Reload,
+    /// A snapshot that was fetched takes the place of the log.
+    Install(StateHead),
     /// Its store is set aside, and a blank one made.
     Blank,
     /// Its store is set aside, and one made that knows of its loss.
@@ -31,6 +38,7 @@ impl Driver {
                 tracing::info!("deposed by a higher epoch: starting again from disk");
                 Ok(Restart::Reload)
             }
+            Cause::SnapshotFetched => Ok(Restart::Reload),
             Cause::Superseded { cluster } => {
                 tracing::warn!(%cluster, "the cluster went on without this server's data: setting its store aside");
                 Ok(Restart::Blank)
@@ -58,6 +66,8 @@ impl Driver {
     pub(super) async fn wait_for_room(&mut self, what: &str) -> Result<bool, Failure> {
         let mut data_dir = self.data_dir.take().expect("it is here whenever no life is on");
         let wanted = format!("{} MiB of room in {}", data_dir.room_bytes() >> 20, data_dir.path().display());
+        // A snapshot that was being made may have taken what there was, and would again.
+        self.no_snapshot_before = Some(Instant::now() + ROOM_KEPT_FOR);
         tracing::error!("the disk is full ({what}): this server steps out, and comes back once there are {wanted}");
         if let Some(report) = &mut self.last_report {
             report.status.role = RoleName::Recovering;
@@ -89,12 +99,15 @@ impl Driver {
     /// Reads the data directory; `None` where the driver was told to stop meanwhile.
     pub(super) async fn load(&mut self, restart: Restart) -> Result<Option<(Durable, Store)>, Failure> {
         let mut data_dir = self.data_dir.take().expect("it is here whenever no life is on");
-        let (data_dir, loaded) = self
-            .meanwhile(move || {
-                let loaded = prepare(&mut data_dir, restart).and_then(|()| load_or_reformat(&mut data_dir));
-                (data_dir, loaded)
-            })
-            .await?;
+        let work = move || {
+            let loaded = prepare(&mut data_dir, restart).and_then(|()| load_or_reformat(&mut data_dir));
+            (data_dir, loaded)
+        };
+        let (data_dir, loaded) = match restart {
+            // The others serve without this one, and should not be slowed by its coming.
+            Restart::Install(_) => self.until(gentle::run(work)).await?,
+            Restart::Reload | Restart::Blank | Restart::Amnesiac => self.meanwhile(work).await?,
+        };
         self.data_dir = Some(data_dir);
         let loaded = loaded?;
         for damage in loaded.1.mended() {
@@ -113,6 +126,22 @@ impl Driver {
 fn prepare(data_dir: &mut DataDir, restart: Restart) -> Result<(), StorageError> {
     match restart {
         Restart::Reload => Ok(()),
+        Restart::Install(head) => match data_dir.install(&head) {
+            // What is damaged is the snapshot, or found at the load that follows.
+            Err(StorageError::Damaged(damage)) => {
+                tracing::error!("{damage}: the snapshot is not put in place");
+                Ok(())
+            }
+            Err(error) if says_full(&error.to_string()) => {
+                tracing::error!("{error}: the snapshot is not put in place");
+                Ok(())
+            }
+            Err(error) => Err(error),
+            Ok(()) => {
+                tracing::info!(index = head.position.index.0, "a snapshot takes the place of the log");
+                Ok(())
+            }
+        },
         Restart::Blank => data_dir.reformat_blank().map(|_| ()),
         Restart::Amnesiac => reformat(data_dir),
     }

@@ -3,33 +3,39 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use heirloom_proto::wire::client::Asked;
 use heirloom_proto::wire::epoch_to_wire;
 use heirloom_proto::wire::refusal::status_from_refusal;
+use heirloom_proto::wire::snapshot::held_from_wire;
 use heirloom_proto::wire::v1::cluster_client::ClusterClient;
 use heirloom_proto::wire::v1::cluster_server::Cluster;
 use heirloom_proto::wire::v1::{
     FenceRequest, FenceResponse, NudgeRequest, NudgeResponse, PromoteRequest, PromoteResponse, ReadCounts,
-    ServerAddress, StatusRequest, StatusResponse,
+    SaveSnapshotRequest, ServerAddress, StatusRequest, StatusResponse,
 };
-use heirloom_proto::{Refusal, ServerId, VoterKind};
+use heirloom_proto::{self as proto, At, Consistency, KeyRange, Refusal, Scan, ServerId, Version, VoterKind};
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 
 use super::desk::{Desk, Patience};
 use super::dictionary::patience;
 use super::forward;
+use crate::clock;
+use crate::links::Acceptor;
+use crate::transfer::{self, Chunks};
 
 /// The cluster as seen from one desk.
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
     desk: Arc<Desk>,
     kinds: Arc<[VoterKind]>,
+    acceptor: Acceptor,
 }
 
 impl Service {
-    /// A service that hands in at `desk`; `kinds` are those of the servers, by id.
-    pub(crate) fn new(desk: Arc<Desk>, kinds: Arc<[VoterKind]>) -> Self {
-        Self { desk, kinds }
+    /// A service that hands in at `desk`; `kinds` are those of the servers, by id; `acceptor` knows the life that is on.
+    pub(crate) fn new(desk: Arc<Desk>, kinds: Arc<[VoterKind]>, acceptor: Acceptor) -> Self {
+        Self { desk, kinds, acceptor }
     }
 
     fn refuse(&self, refusal: &Refusal) -> Status {
@@ -48,6 +54,28 @@ impl Service {
             let last = self.kinds.len() - 1;
             Status::invalid_argument(format!("the cluster has no server {id}: its servers are 0 to {last}"))
         })
+    }
+
+    /// Waits until this server has applied every change that was answered before now; gives the version of that.
+    ///
+    /// A linearizable look at all keys is answered here, of what is applied here then, or by the primary; its version is
+    /// waited for in that case.
+    async fn catch_up(&self, until: Instant) -> Result<Version, Status> {
+        let look = |consistency| {
+            let at = At::Now(consistency);
+            proto::Request::Scan(Scan { range: KeyRange::default(), limit: 1, keys_only: true, at, cluster: None })
+        };
+        let late = || Status::deadline_exceeded("this server did not catch up while its caller waited");
+        let asked = Asked { request: look(Consistency::Linearizable), redirect: false };
+        let answered = self.desk.carry_out(asked, until).await.map_err(|refusal| self.refuse(&refusal))?;
+        let seen = answered.response.seen();
+        let at_least = seen.ok_or_else(|| Status::internal("the answer does not fit the request"))?.version;
+        if answered.server.is_some_and(|server| server != self.desk.me()) {
+            let causal = look(Consistency::Causal { at_least });
+            let answer = self.desk.ask(causal, until).await.map_err(|Patience::Ended| late())?;
+            answer.map_err(|refusal| self.refuse(&refusal))?;
+        }
+        Ok(at_least)
     }
 
     /// Asks the primary for the hand-over; `None` where it is worth trying again.
@@ -104,6 +132,9 @@ impl Cluster for Service {
             waits_for: status.waits_for.unwrap_or_default(),
             uptime_ms: millis(report.uptime),
             disk_bytes: report.disk_bytes,
+            log_bytes: report.log_bytes,
+            snapshot_bytes: report.snapshot_bytes,
+            checked_ms_ago: clock::calendar().0.saturating_sub(report.checked.at.0),
             servers: servers.collect(),
             reads: Some(ReadCounts {
                 local: report.reads.local,
@@ -154,6 +185,30 @@ impl Cluster for Service {
                 return Err(self.refuse(&refusal));
             }
         }
+    }
+
+    type SaveSnapshotStream = Chunks;
+
+    async fn save_snapshot(&self, request: Request<SaveSnapshotRequest>) -> Result<Response<Chunks>, Status> {
+        let until = Instant::now() + patience(request.metadata());
+        let held = request.into_inner().held.map(held_from_wire).transpose();
+        let held = held.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        if self.kinds.get(usize::from(self.desk.me().0)) == Some(&VoterKind::Witness) {
+            return Err(Status::failed_precondition("this server is a witness, which keeps no data: ask another one"));
+        }
+        let life = self.acceptor.life()?;
+        let seat = tokio::time::timeout_at(until, life.transfers.begin_save()).await;
+        let seat = seat.map_err(|_| {
+            Status::resource_exhausted("this server is saving as many snapshots as it may: ask another one, or later")
+        })?;
+        let shelf = life.shelf.clone();
+        if let Some(held) = held {
+            return transfer::save_held(shelf, seat, held).await.map(Response::new);
+        }
+        let at_least = self.catch_up(until).await?;
+        let made = self.desk.make_snapshot(until).await;
+        let made = made.ok_or_else(|| Status::unavailable("this server is starting or stopping: ask again"))?;
+        Ok(Response::new(transfer::save_fresh(shelf, seat, made, at_least)))
     }
 
     async fn fence(&self, request: Request<FenceRequest>) -> Result<Response<FenceResponse>, Status> {

@@ -15,6 +15,7 @@ use super::forward::{Forwarded, Forwards};
 use super::room::Room;
 use crate::driver::{Ask, Place, Replied, Reply, Report};
 use crate::history::History;
+use crate::transfer::Made;
 
 /// How long a request may wait whose caller has not said.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -103,6 +104,14 @@ impl Desk {
         let (slot, report) = oneshot::channel();
         self.asks.send(Ask::Report(slot)).await.ok()?;
         report.await.ok()
+    }
+
+    /// Has a snapshot made of all that is applied here; gives when it is there. `None` where the node does not come to take
+    /// the request before `until`, or has stopped.
+    pub(crate) async fn make_snapshot(&self, until: Instant) -> Option<Made> {
+        let (slot, made) = oneshot::channel();
+        timeout_at(until, self.asks.send(Ask::Snapshot(slot))).await.ok()?.ok()?;
+        Some(made)
     }
 
     /// Hints that the primary is gone; where the node does not come to take the hint before `until`, it is dropped.

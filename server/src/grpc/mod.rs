@@ -51,7 +51,7 @@ pub(crate) async fn serve(
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let dictionary = seated::Seated(dictionary);
     let kinds = settings.node.constants.voters.as_slice().into();
-    let cluster = ClusterServer::new(cluster::Service::new(desk.clone(), kinds));
+    let cluster = ClusterServer::new(cluster::Service::new(desk.clone(), kinds, acceptor.clone()));
     let replication = ReplicationServer::new(acceptor)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use heirloom_proto::wire::link::{Hello, hello_from_wire, hello_to_wire, message_from_wire};
-use heirloom_proto::wire::v1::{LinkMessages, replication_server::Replication};
+use heirloom_proto::wire::snapshot::request_from_wire;
+use heirloom_proto::wire::v1::{FetchSnapshotRequest, LinkMessages, replication_server::Replication};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::warned::About;
 use super::{Gate, HANDSHAKE_TIME_MAX, Input, Life, StreamId, handshake};
+use crate::transfer::{self, Chunks};
 
 /// Takes streams into the life that is on; between two lives it refuses them.
 #[derive(Clone, Debug)]
@@ -22,14 +24,37 @@ impl Acceptor {
     pub(crate) fn new(life: watch::Receiver<Option<Arc<Life>>>) -> Self {
         Self { life }
     }
+
+    /// The life that is on.
+    ///
+    /// **Errors:** between two lives.
+    pub(crate) fn life(&self) -> Result<Arc<Life>, Status> {
+        self.life.borrow().clone().ok_or_else(|| Status::unavailable("this server is between two runs"))
+    }
 }
 
 #[tonic::async_trait]
 impl Replication for Acceptor {
     type LinkStream = ReceiverStream<Result<LinkMessages, Status>>;
 
+    type FetchSnapshotStream = Chunks;
+
+    async fn fetch_snapshot(&self, request: Request<FetchSnapshotRequest>) -> Result<Response<Chunks>, Status> {
+        let life = self.life()?;
+        let request =
+            request_from_wire(request.into_inner()).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let ours = life.hello();
+        handshake::check(&request.hello, &ours, None, life.servers.len())
+            .map_err(|error| Status::failed_precondition(error.to_string()))?;
+        // Of another generation other entries are committed.
+        if request.hello.cluster != ours.cluster {
+            return Err(Status::failed_precondition("this server is of another generation of the cluster"));
+        }
+        transfer::serve(life.shelf.clone(), &life.transfers, request.held, request.offset).map(Response::new)
+    }
+
     async fn link(&self, request: Request<Streaming<LinkMessages>>) -> Result<Response<Self::LinkStream>, Status> {
-        let life = self.life.borrow().clone().ok_or_else(|| Status::unavailable("this server is between two runs"))?;
+        let life = self.life()?;
         let mut incoming = request.into_inner();
         let first = tokio::time::timeout(HANDSHAKE_TIME_MAX, incoming.message())
             .await

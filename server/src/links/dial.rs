@@ -1,5 +1,6 @@
 //! Dialling one server, for the length of one life.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use heirloom_proto::limits::MESSAGE_BYTES_MAX;
 use heirloom_proto::wire::link::{Hello, hello_from_wire};
 use heirloom_proto::wire::v1::{LinkMessages, replication_client::ReplicationClient};
 use tonic::Streaming;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
 use super::outgoing::OutgoingStream;
 use super::warned::About;
@@ -76,7 +77,8 @@ impl Connection {
 }
 
 /// Why an attempt failed.
-enum DialError {
+#[derive(Debug)]
+pub(crate) enum DialError {
     /// Nobody answers there: they may not be up yet.
     Nobody(String),
     /// No answer in time.
@@ -85,11 +87,19 @@ enum DialError {
     Wrong(String),
 }
 
+impl fmt::Display for DialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nobody(what) | Self::Wrong(what) => f.write_str(what),
+            Self::Slow => write!(f, "no answer in {HANDSHAKE_TIME_MAX:?}"),
+        }
+    }
+}
+
 impl DialError {
     fn tell(&self, life: &Life, server: ServerId) {
         match self {
-            Self::Nobody(what) => tracing::debug!(server = %server, "no connection: {what}"),
-            Self::Slow => tracing::debug!(server = %server, "no connection: no answer in {HANDSHAKE_TIME_MAX:?}"),
+            Self::Nobody(_) | Self::Slow => tracing::debug!(server = %server, "no connection: {self}"),
             Self::Wrong(what) => {
                 life.warned.warn(About::Dialling(server.0), what);
             }
@@ -106,7 +116,11 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-async fn connect(life: &Life, server: ServerId) -> Result<Connection, DialError> {
+/// A connection to `server`, on which nothing was said yet, and to which address it is.
+pub(crate) async fn reach(
+    life: &Life,
+    server: ServerId,
+) -> Result<(ReplicationClient<Channel>, SocketAddr), DialError> {
     let named = &life.servers[usize::from(server.0)];
     let address = crate::settings::resolve(named).await.map_err(|error| {
         DialError::Wrong(format!("the address of server {server}, {named}, can't be looked up: {error}; trying on"))
@@ -120,9 +134,15 @@ async fn connect(life: &Life, server: ServerId) -> Result<Connection, DialError>
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
     let channel = endpoint.connect().await.map_err(|error| DialError::Nobody(root_cause(&error)))?;
-    let mut client = ReplicationClient::new(channel)
+    let client = ReplicationClient::new(channel)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    Ok((client, address))
+}
+
+async fn connect(life: &Life, server: ServerId) -> Result<Connection, DialError> {
+    let named = &life.servers[usize::from(server.0)];
+    let (mut client, address) = reach(life, server).await?;
     let ours = life.hello();
     let outgoing = Arc::new(Outgoing::default());
     let answer =

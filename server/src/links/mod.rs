@@ -20,12 +20,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use heirloom_backup::StateHead;
 use heirloom_proto::wire::link::{Hello, PROTOCOL_VERSION};
 use heirloom_proto::{Address, ClusterId, Event, Message, Peer, ServerId};
 use tokio::sync::{Notify, mpsc, watch};
 
+use crate::storage::{Shelf, SnapshotReport};
+use crate::transfer::Transfers;
+
 pub(crate) use accept::Acceptor;
-pub(crate) use dial::dial;
+pub(crate) use dial::{dial, reach};
 pub(crate) use outgoing::Outgoing;
 #[cfg(test)]
 pub(crate) use outgoing::OutgoingStream;
@@ -63,6 +67,10 @@ impl StreamId {
 pub(crate) enum Input {
     /// From the disk or from a probe.
     Event(Event),
+    /// What came of a snapshot or a check.
+    Snapshot(SnapshotReport),
+    /// The snapshot of another server is here, whole and right.
+    SnapshotFetched(StateHead),
     /// Messages of one stream dialled by a peer, in their order.
     Received { from: Peer, stream: StreamId, messages: Vec<(Option<ClusterId>, Message)> },
     /// A stream that was dialled stands, with handshakes both ways.
@@ -98,6 +106,10 @@ pub(crate) struct Life {
     pub(crate) redial: Vec<Notify>,
     /// Where the servers are found, by id.
     pub(crate) servers: Arc<[Address]>,
+    /// The snapshots of its store.
+    pub(crate) shelf: Arc<Shelf>,
+    /// Those that others are being sent.
+    pub(crate) transfers: Transfers,
     /// What people have been told already.
     pub(crate) warned: Arc<Warned>,
 }

@@ -13,9 +13,9 @@ use super::{Settings, units};
 use crate::clock::Rate;
 use crate::mutants::Planted;
 
-/// Runs one server. With no options: a cluster of one on 127.0.0.1:7400 with ./heirloom-data.
+/// Which server it is of which cluster: what is fixed when the cluster is first started.
 #[derive(Args, Clone, Debug)]
-pub struct ServeFlags {
+pub struct ClusterFlags {
     /// The position of this server in --cluster, counted from 0.
     #[arg(long, env = "HEIRLOOM_ID", value_name = "N")]
     pub id: Option<u8>,
@@ -25,9 +25,6 @@ pub struct ServeFlags {
     /// Where this server keeps its data.
     #[arg(long, env = "HEIRLOOM_DATA_DIR", value_name = "DIR", default_value = "./heirloom-data")]
     pub data_dir: PathBuf,
-    /// Where to listen, if not at the server's own address in --cluster.
-    #[arg(long, env = "HEIRLOOM_LISTEN", value_name = "ADDRESS")]
-    pub listen: Option<Address>,
     /// Which answers make a quorum. Two voters default to survivors, others to majority.
     #[arg(long, env = "HEIRLOOM_QUORUM", value_enum)]
     pub quorum: Option<QuorumFlag>,
@@ -37,15 +34,26 @@ pub struct ServeFlags {
     /// How long a lease lasts; 0 turns leases off.
     #[arg(long, env = "HEIRLOOM_LEASE", value_name = "TIME", default_value = "300ms", value_parser = units::duration)]
     pub lease: Duration,
+    /// By how much the rates of two clocks may differ: 0.01 or 1%.
+    #[arg(long, env = "HEIRLOOM_DRIFT", value_name = "SHARE", default_value = "0.01", value_parser = units::drift)]
+    pub drift: Drift,
+}
+
+/// Runs one server. With no options: a cluster of one on 127.0.0.1:7400 with ./heirloom-data.
+#[derive(Args, Clone, Debug)]
+pub struct ServeFlags {
+    /// Which server it is of which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterFlags,
+    /// Where to listen, if not at the server's own address in --cluster.
+    #[arg(long, env = "HEIRLOOM_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<Address>,
     /// How often the primary says that it lives.
     #[arg(long, env = "HEIRLOOM_HEARTBEAT", value_name = "TIME", default_value = "50ms", value_parser = units::duration)]
     pub heartbeat: Duration,
     /// How long a silent server is waited for.
     #[arg(long, env = "HEIRLOOM_SUSPICION", value_name = "TIME", default_value = "400ms", value_parser = units::duration)]
     pub suspicion: Duration,
-    /// By how much the rates of two clocks may differ: 0.01 or 1%.
-    #[arg(long, env = "HEIRLOOM_DRIFT", value_name = "SHARE", default_value = "0.01", value_parser = units::drift)]
-    pub drift: Drift,
     /// The largest value taken, in bytes.
     #[arg(long, env = "HEIRLOOM_VALUE_BYTES_MAX", value_name = "BYTES", default_value_t = VALUE_BYTES_MAX)]
     pub value_bytes_max: usize,
@@ -80,11 +88,24 @@ impl QuorumFlag {
     }
 }
 
-impl ServeFlags {
-    /// The settings that these options mean.
+/// A server's place in its cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The server.
+    pub me: ServerId,
+    /// What is the same on all servers.
+    pub constants: Constants,
+    /// Where they are found, by id.
+    pub servers: Vec<Address>,
+    /// Where this one keeps its data.
+    pub data_dir: PathBuf,
+}
+
+impl ClusterFlags {
+    /// The place that these options mean. Whether the cluster is one that can be is checked with all else.
     ///
     /// **Errors:** one sentence that says what is so and what to do.
-    pub fn settings(self) -> Result<Settings, String> {
+    pub fn place(self) -> Result<Place, String> {
         let mut cluster = self.cluster;
         if cluster.is_empty() {
             let address = Address { host: "127.0.0.1".to_owned(), port: 7400 };
@@ -115,6 +136,17 @@ impl ServeFlags {
         if let Some(min_copies) = self.min_copies {
             constants.min_copies = min_copies;
         }
+        let servers = cluster.into_iter().map(|entry| entry.address).collect();
+        Ok(Place { me, constants, servers, data_dir: self.data_dir })
+    }
+}
+
+impl ServeFlags {
+    /// The settings that these options mean.
+    ///
+    /// **Errors:** one sentence that says what is so and what to do.
+    pub fn settings(self) -> Result<Settings, String> {
+        let Place { me, constants, servers, data_dir } = self.cluster.place()?;
         if !(1..=VALUE_BYTES_MAX_MAX).contains(&self.value_bytes_max) {
             return Err(format!(
                 "--value-bytes-max {} is out of range: use 1 to {VALUE_BYTES_MAX_MAX}",
@@ -129,17 +161,17 @@ impl ServeFlags {
             value_bytes_max: self.value_bytes_max,
         };
         node.check()?;
-        let servers: Vec<Address> = cluster.into_iter().map(|entry| entry.address).collect();
         let listen = self.listen.unwrap_or_else(|| servers[usize::from(me.0)].clone());
         Ok(Settings {
             node,
             servers,
             listen,
-            data_dir: self.data_dir,
+            data_dir,
             fence_command: self.fence_command.filter(|command| !command.trim().is_empty()),
             trust_connection_refused: self.trust_connection_refused,
             insecure: self.insecure,
             planted: Planted::NONE,
+            pace: super::Pace::default(),
             clock: Rate::TRUE,
         })
     }

@@ -10,10 +10,11 @@ use std::path::PathBuf;
 use heirloom_proto::{Address, NodeConfig, ServerId};
 
 use crate::clock::Rate;
+pub use crate::driver::Pace;
 use crate::mutants::Planted;
 
 pub use address::resolve;
-pub use flags::{QuorumFlag, ServeFlags};
+pub use flags::{ClusterFlags, Place, QuorumFlag, ServeFlags};
 pub(crate) use stored::differs;
 
 /// All that one server is told.
@@ -37,6 +38,8 @@ pub struct Settings {
     pub insecure: bool,
     /// The bug that a test has planted in it.
     pub planted: Planted,
+    /// When it makes snapshots and checks what is stored.
+    pub pace: Pace,
     /// How fast its clock goes; as the machine's, unless a test says otherwise.
     pub clock: Rate,
 }

@@ -6,5 +6,6 @@ mod failover;
 mod neighbours;
 mod reads;
 mod scans;
+mod upkeep;
 mod watch;
 mod world;

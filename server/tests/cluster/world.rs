@@ -1,6 +1,8 @@
 //! A cluster in a temporary folder.
+#![allow(clippy::print_stderr, reason = "why a server ended belongs to the report of a test that failed")]
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +10,7 @@ use clap::Parser;
 use heirloom_proto::wire::v1::cluster_client::ClusterClient;
 use heirloom_proto::wire::v1::dictionary_client::DictionaryClient;
 use heirloom_proto::wire::v1::{StatusRequest, StatusResponse};
-use heirloom_server::settings::{ServeFlags, Settings};
+use heirloom_server::settings::{Pace, ServeFlags, Settings};
 use heirloom_server::storage::OsFiles;
 use heirloom_server::{Failure, run};
 use tempfile::TempDir;
@@ -31,6 +33,7 @@ pub(crate) struct World {
     folder: TempDir,
     pub(crate) addresses: Vec<SocketAddr>,
     options: Vec<String>,
+    pace: Pace,
     running: Vec<Option<Running>>,
 }
 
@@ -42,6 +45,11 @@ struct Running {
 impl World {
     /// `servers` servers, all started.
     pub(crate) async fn start(servers: usize, options: &[&str]) -> Self {
+        Self::start_at(servers, options, Pace::default()).await
+    }
+
+    /// The same, where snapshots and checks come when this says.
+    pub(crate) async fn start_at(servers: usize, options: &[&str], pace: Pace) -> Self {
         let mut listeners = Vec::new();
         for _ in 0..servers {
             listeners.push(TcpListener::bind("127.0.0.1:0").await.expect("a port"));
@@ -51,6 +59,7 @@ impl World {
             folder: TempDir::new().expect("a folder"),
             addresses,
             options: options.iter().map(ToString::to_string).collect(),
+            pace,
             running: (0..servers).map(|_| None).collect(),
         };
         for (id, listener) in listeners.into_iter().enumerate() {
@@ -60,23 +69,36 @@ impl World {
         world
     }
 
+    /// Where a server keeps its data.
+    pub(crate) fn data_dir(&self, id: usize) -> PathBuf {
+        self.folder.path().join(format!("server-{id}"))
+    }
+
     /// The settings of one server.
     pub(crate) fn settings(&self, id: usize) -> Settings {
         let cluster: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
         let words = ["serve", "--id", &id.to_string(), "--cluster", &cluster.join(",")].map(ToString::to_string);
         let line = Line::try_parse_from(words.iter().chain(&self.options)).expect("parses");
         let mut settings = line.flags.settings().expect("valid");
-        settings.data_dir = self.folder.path().join(format!("server-{id}"));
+        settings.data_dir = self.data_dir(id);
+        settings.pace = self.pace;
         settings
     }
 
     /// Starts one server.
     pub(crate) fn start_with(&mut self, id: usize, settings: Settings, listener: TcpListener) {
         let (stop, stopped) = oneshot::channel();
-        let ended = tokio::spawn(run(settings, listener, Arc::new(OsFiles), async move {
+        let running = run(settings, listener, Arc::new(OsFiles), async move {
             // A world that is dropped stops its servers too.
             let _ = stopped.await;
-        }));
+        });
+        let ended = tokio::spawn(async move {
+            let ended = running.await;
+            if let Err(failure) = &ended {
+                eprintln!("server {id} ended: {failure}");
+            }
+            ended
+        });
         self.running[id] = Some(Running { stop, ended });
     }
 

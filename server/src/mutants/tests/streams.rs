@@ -97,6 +97,20 @@ impl World {
         self.input(Input::Received { from: link.peer, stream: link.accepted, messages }).await;
     }
 
+    /// Says to the server, which has just begun a process, that nothing is remembered of its store.
+    async fn remember_nothing(&self, link: &mut Link) {
+        let question = |message: &Message| match message {
+            Message::Question { ask } => Some(*ask),
+            _ => None,
+        };
+        let ask = link.until(question).await;
+        let constants = settings(LINE, Planted::NONE).node.constants;
+        let cluster = Some(CLUSTER);
+        let testimony =
+            Testimony { ask, register: Some(Register::LOST), constants, cluster, hears: None, remembered: None };
+        self.say(link, Message::Testimony(Box::new(testimony))).await;
+    }
+
     async fn heartbeat(&self, link: &Link, sent_at: u64) {
         let (to_run, sent_at) = (self.life.me.run, Time(sent_at));
         let commit_index = LogIndex(0);
@@ -212,6 +226,9 @@ pub(super) async fn late_messages(planted: Planted) -> Verdict {
 pub(super) async fn confirmation_is_lost(planted: Planted) -> Verdict {
     let mut world = World::start(planted).await;
     let mut primary = world.connect(PRIMARY).await;
+    let mut other = world.connect(OTHER).await;
+    world.remember_nothing(&mut primary).await;
+    world.remember_nothing(&mut other).await;
     world.say(&primary, Message::StartEpoch { view: world.view.clone() }).await;
     let started = |message: &Message| match message {
         Message::EpochStarted { tail, .. } => Some(tail.end),
