@@ -99,6 +99,7 @@ impl Driver {
     /// Reads the data directory; `None` where the driver was told to stop meanwhile.
     pub(super) async fn load(&mut self, restart: Restart) -> Result<Option<(Durable, Store)>, Failure> {
         let mut data_dir = self.data_dir.take().expect("it is here whenever no life is on");
+        let before = data_dir.identity().map(|identity| identity.store);
         let work = move || {
             let loaded = prepare(&mut data_dir, restart).and_then(|()| load_or_reformat(&mut data_dir));
             (data_dir, loaded)
@@ -110,6 +111,10 @@ impl Driver {
         };
         self.data_dir = Some(data_dir);
         let loaded = loaded?;
+        // Damage that was found and mended, or given up with its store, is no reason to wait any more.
+        if before != Some(loaded.0.identity.store) || !loaded.1.mended().is_empty() {
+            self.no_snapshot_before = None;
+        }
         for damage in loaded.1.mended() {
             tracing::warn!("{damage}");
         }

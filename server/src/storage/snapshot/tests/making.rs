@@ -191,7 +191,8 @@ fn a_check_finds_a_flipped_bit_in_every_file_of_the_store_and_names_its_place() 
                 found += 1;
             }
             // Zeros that fill a frame up.
-            Ok(_) => padding += 1,
+            Ok(_) if file.to_string_lossy().contains("/log-") => padding += 1,
+            Ok(_) => panic!("byte {at} of {} is not watched", file.display()),
             Err(error) => panic!("byte {at} of {}: {error}", file.display()),
         }
         files.rot(file, *at);

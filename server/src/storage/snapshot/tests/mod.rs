@@ -130,6 +130,8 @@ impl Live {
         assert_eq!(state.head(), self.applied.head(), "{what}");
         assert!(state.parts().eq(self.applied.parts()), "{what}");
         assert_eq!(found.log[tail..], self.tail, "{what}");
+        // Also where the progress is lost.
+        assert!(found.commit >= found.base.index(), "{what}");
     }
 }
 

@@ -68,13 +68,13 @@ fn snapshots_are_made_while_the_log_is_written() {
                 assert!(started.wait_for(ticket));
                 let promised = register(durable.identity.store, 5 + ticket);
                 started.disk.persist(Ticket(1000 + ticket), Record::Register(promised)).expect("room");
-                assert!(started.disk.request_snapshot(CLUSTER, before), "the one before was waited for");
-            }
-            // So many records are written meanwhile.
-            if ticket % 50 == 40 && ticket > 50 {
-                let report = started.reports.recv().expect("a report");
-                assert!(!matches!(report, SnapshotReport::Failed(_)), "seed {seed}: {report:?}");
-                made += u32::from(matches!(report, SnapshotReport::Made { .. }));
+                // The log is written while one is made; before the next is asked for, this one is waited for.
+                if ticket > 50 {
+                    let report = started.reports.recv().expect("it goes on");
+                    assert!(!matches!(report, SnapshotReport::Failed(_)), "seed {seed}: {report:?}");
+                    made += u32::from(matches!(report, SnapshotReport::Made { .. }));
+                }
+                assert!(started.disk.request_snapshot(CLUSTER, before));
             }
         }
         assert!(started.wait_for(399));
@@ -86,7 +86,7 @@ fn snapshots_are_made_while_the_log_is_written() {
         assert_eq!(found.base.index(), shelf.index());
         live.assert_is(&found, &format!("seed {seed}"));
     }
-    assert!(made > 40, "{made}");
+    assert!(made > 100, "{made}");
 }
 
 #[test]
