@@ -10,6 +10,7 @@ use heirloom_proto::{
 use crate::clock::Instant;
 use crate::disk::Disk;
 use crate::linearizable::Call;
+use crate::server::Server;
 use crate::sometimes::Sight;
 use crate::world::World;
 use heirloom_laws::Inspect;
@@ -171,13 +172,14 @@ impl World {
         }
     }
 
-    /// Of two voters one has lost its directory, or joined so late that it has yet to learn what it may have voted for: if now
+    /// Of two voters one has lost its directory, an older copy in its place included, or joined so late that it has yet to learn what it may have voted for: if now
     /// the other's run ends, nobody can tell who was ahead, and the cluster must wait for `recover`.
     pub(crate) fn look_for_the_end(&mut self) {
         let survivors = self.plan.constants.quorum == QuorumRule::Survivors;
         let remembers_nothing =
             |disk: &Disk| disk.register().is_some_and(|register| register.standing == Standing::Amnesiac);
-        if survivors && self.servers.iter().any(|server| server.wiped || remembers_nothing(&server.disk)) {
+        let is_lost = |server: &Server| server.wiped || server.put_back || remembers_nothing(&server.disk);
+        if survivors && self.servers.iter().any(is_lost) {
             self.stuck_is_fine = Some("of two voters one remembered nothing when the other's run ended");
         }
     }
