@@ -12,7 +12,7 @@ use super::files::{Files, OpenFile};
 use super::folder::list;
 #[cfg(any(test, feature = "testing"))]
 use super::frame::{self, Site};
-use super::slots::FORMAT;
+use super::slots::{FORMAT, known_format};
 
 /// Frames begin here: a block of its own, so that no write of a frame ever touches the header's.
 pub(super) const HEADER_BYTES: usize = 4096;
@@ -62,14 +62,7 @@ impl SegmentHead {
     ///
     /// **Errors:** damage, or a newer format.
     pub(super) fn read(path: &Path, bytes: Vec<u8>) -> Result<Self, StorageError> {
-        match Self::decode(bytes) {
-            Ok((FORMAT, head)) => Ok(head),
-            Ok((found, _)) if found > FORMAT => {
-                Err(StorageError::NewerFormat { file: path.to_owned(), found, known: FORMAT })
-            }
-            Ok(_) => Err(StorageError::damaged(path, 0, "the segment is of a format that never was")),
-            Err(Malformed(what)) => Err(StorageError::damaged(path, 0, what)),
-        }
+        known_format(path, "segment", Self::decode(bytes))
     }
 
     fn decode(bytes: Vec<u8>) -> Result<(u32, Self), Malformed> {

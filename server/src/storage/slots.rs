@@ -17,6 +17,24 @@ use super::files::{Files, OpenFile};
 /// The newest format that this build reads, and the one that it writes.
 pub(super) const FORMAT: u32 = 1;
 
+/// What a header holds that was read with its format; `what` it is the header of.
+///
+/// **Errors:** damage, or a newer format.
+pub(super) fn known_format<T>(
+    path: &Path,
+    what: &str,
+    decoded: Result<(u32, T), Malformed>,
+) -> Result<T, StorageError> {
+    match decoded {
+        Ok((FORMAT, head)) => Ok(head),
+        Ok((found, _)) if found > FORMAT => {
+            Err(StorageError::NewerFormat { file: path.to_owned(), found, known: FORMAT })
+        }
+        Ok(_) => Err(StorageError::damaged(path, 0, format!("the {what} is of a format that never was"))),
+        Err(Malformed(what)) => Err(StorageError::damaged(path, 0, what)),
+    }
+}
+
 const MAGIC: [u8; 8] = *b"HEIRLOOM";
 const HEADER_BYTES: usize = 48;
 /// The checksum stands between the two parts that it covers.

@@ -15,7 +15,7 @@ use heirloom_proto::{ChainHash, ClusterId, Digest, LogIndex, Position, Version};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::storage::error::StorageError;
-use crate::storage::slots::FORMAT;
+use crate::storage::slots::{FORMAT, known_format};
 
 /// Pieces begin here.
 pub(crate) const HEADER_BYTES: usize = 4096;
@@ -57,14 +57,7 @@ impl SnapshotHead {
     ///
     /// **Errors:** damage, or a newer format.
     pub(super) fn read(path: &Path, bytes: Vec<u8>) -> Result<Self, StorageError> {
-        match Self::decode(bytes) {
-            Ok((FORMAT, head)) => Ok(head),
-            Ok((found, _)) if found > FORMAT => {
-                Err(StorageError::NewerFormat { file: path.to_owned(), found, known: FORMAT })
-            }
-            Ok(_) => Err(StorageError::damaged(path, 0, "the snapshot is of a format that never was")),
-            Err(Malformed(what)) => Err(StorageError::damaged(path, 0, what)),
-        }
+        known_format(path, "snapshot", Self::decode(bytes))
     }
 
     fn decode(bytes: Vec<u8>) -> Result<(u32, Self), Malformed> {
