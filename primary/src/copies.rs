@@ -23,6 +23,8 @@ pub(crate) enum Phase {
 /// A message on its way to a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct InFlight {
+    /// The index before its first entry.
+    previous: LogIndex,
     last: LogIndex,
     bytes: usize,
 }
@@ -118,13 +120,13 @@ impl Copy {
         self.in_flight_bytes = 0;
     }
 
-    /// Notes that entries up to `last` were sent.
-    pub(crate) fn sent(&mut self, now: Time, last: LogIndex, bytes: usize) {
+    /// Notes that the entries behind `previous` up to `last` were sent.
+    pub(crate) fn sent(&mut self, now: Time, previous: LogIndex, last: LogIndex, bytes: usize) {
         if self.in_flight.is_empty() {
             self.progress_at = now;
         }
         self.phase = Phase::Works { next: last.next() };
-        self.in_flight.push_back(InFlight { last, bytes });
+        self.in_flight.push_back(InFlight { previous, last, bytes });
         self.in_flight_bytes += bytes;
         self.sent_at = now;
     }
@@ -143,6 +145,12 @@ impl Copy {
         if let Phase::Works { next } = self.phase {
             self.phase = Phase::Works { next: next.max(index.next()) };
         }
+    }
+
+    /// Up to where nothing will have to be sent to it again, while it works: what is on its way may be lost.
+    pub(crate) fn held(&self) -> Option<LogIndex> {
+        let Phase::Works { next } = self.phase else { return None };
+        Some(self.in_flight.front().map_or(LogIndex(next.0 - 1), |first| first.previous))
     }
 
     /// How many bytes of entries are on their way.

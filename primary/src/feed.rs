@@ -55,7 +55,7 @@ impl Primary {
                 .collect();
             let previous = log.position_at(LogIndex(next.0 - 1)).expect("in the log");
             let last = LogIndex(next.0 - 1 + entries.len() as u64);
-            copy.sent(now, last, entries.iter().map(|entry| entry.bytes().len()).sum());
+            copy.sent(now, previous.index, last, entries.iter().map(|entry| entry.bytes().len()).sum());
             copy.commit_told = commit_index;
             out.send(server, Message::Prepare { epoch, previous, entries, commit_index });
         }
@@ -68,16 +68,15 @@ impl Primary {
         }
     }
 
-    /// The state at an index is stored: the log up to there need not be kept, but for what copies are being sent, as far as
-    /// that is bounded, and some more. Who lacks more than that is told to take a snapshot when it is next heard.
+    /// The state at an index is stored: the log up to there need not be kept, but for what copies that work may have to be
+    /// sent, as far as that is bounded, and some more. Who lacks more than that is told to take a snapshot when it is next
+    /// heard.
     pub fn forget(&mut self, index: LogIndex, entries_kept: usize) {
-        let works =
-            |copy: &Copy| if let Phase::Works { next } = copy.phase { Some(LogIndex(next.0 - 1)) } else { None };
-        let fed_to = self.copies.values().filter_map(works).min().unwrap_or(index).min(index);
+        let fed_to = self.copies.values().filter_map(Copy::held).min().unwrap_or(index).min(index);
         let fed_bytes = self.replica.log().bytes_of(fed_to.next(), index);
         self.replica.forget(if fed_bytes <= LOG_FED_BYTES_MAX { fed_to } else { index }, entries_kept);
         let base = self.replica.log().base();
-        for copy in self.copies.values_mut().filter(|copy| works(copy).is_some_and(|fed_to| fed_to < base)) {
+        for copy in self.copies.values_mut().filter(|copy| copy.held().is_some_and(|held| held < base)) {
             copy.phase = Phase::Starting;
         }
     }

@@ -207,7 +207,7 @@ impl Node {
             })
             .collect();
         let Some(others) = others else { return };
-        // What a store of this server promised before that one was lost is held against this one later.
+        // What a store of this server promised before it was lost is promised still, be it that only a third remembers.
         let answers = inquiry.answers.values().filter_map(|answered| answered.testimony.remembered.as_ref());
         let remembered = answers.map(|remembered| remembered.promised).max().unwrap_or(Epoch::NONE);
         if planted(Mutant::RecoveryOnlyHeard) {

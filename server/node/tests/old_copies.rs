@@ -292,3 +292,67 @@ fn a_copy_from_before_the_first_vote_is_none_that_never_voted() {
         assert_ne!(world.node(id(2)).peer().store, blank.identity.store);
     });
 }
+
+/// What its server promised with a store that is gone a new one has learnt before it votes: here from the memory of server 0
+/// alone, for server 1, which was promised it, has been put back unnoticed.
+#[test]
+fn a_new_store_keeps_what_others_remember_that_was_promised_before_it() {
+    let mut world = World::started(3, 0);
+    world.kill(id(0));
+    world.run_until("server 1 leads", |world| world.leads(1));
+    world.start(id(0));
+    world.run_until("all are members", World::all_are_members);
+    let (peer, cluster) = (world.node(id(2)).peer(), world.node(id(2)).cluster());
+    let now = world.status(id(1)).epoch;
+    let promised = Epoch { round: now.round + 5, ..now };
+    world.laws = None;
+    world.kill(id(2));
+    world.wipe(id(2));
+    let word = Message::Promised { epoch: promised, accepted: None, counts: true, member: Some(peer.member()) };
+    world.forge(id(0), peer, cluster, word);
+    world.start(id(2));
+    world.run_until("all are members", World::all_are_members);
+    assert!(world.register_of(2).promised >= promised);
+    nobody_is_accused(&world);
+}
+
+/// Server 4 has fetched a state of a later view than the one that it has stored: what is in it no member of the older view
+/// need have.
+#[test]
+fn nobody_is_accused_by_a_state_of_a_later_view_than_the_stored_one() {
+    let mut world = World::started(5, 0);
+    world.add("k", "v").expect("added");
+    world.kill(id(4));
+    world.run_until("four go on", |world| world.members() == [0, 1, 2, 3]);
+    world.add("k", "w").expect("added");
+    for server in [0, 1, 2, 3].map(id) {
+        world.snapshot(server, 0);
+    }
+    world.snapshots_travel = false;
+    world.start(id(4));
+    world.run_until("a snapshot is fetched", |world| world.fetches > 0);
+    let stored = world.register_of(4).accepted.expect("a view");
+    assert!(stored.has(world.node(id(3)).peer().member()));
+
+    world.cut_off(id(4));
+    world.kill(id(3));
+    world.run_until("three go on", |world| world.members() == [0, 1, 2]);
+    world.add("k", "x").expect("added");
+    world.snapshot(id(0), 0);
+    world.hand_snapshot(id(0), id(4));
+    assert_eq!(world.halts.last(), Some(&(id(4), Cause::SnapshotFetched)));
+
+    // Server 3, whose directory is the newest that it ever had, hears from server 4 alone.
+    world.cut_off(id(3));
+    world.uncut(id(3), id(4));
+    world.uncut(id(4), id(3));
+    world.start(id(3));
+    world.run_for(HEARTBEAT * 4);
+    assert_eq!(world.register_of(4).accepted.as_ref(), Some(&stored));
+    nobody_is_accused(&world);
+    world.snapshots_travel = true;
+    world.heal();
+    world.run_until("all are members", World::all_are_members);
+    nobody_is_accused(&world);
+    world.assert_equal();
+}
