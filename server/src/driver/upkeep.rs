@@ -147,7 +147,7 @@ impl Living<'_> {
 
     /// Forgets the log behind a snapshot, unless somebody is being sent that very snapshot and will want what follows it.
     fn forget(&mut self) {
-        if self.life.transfers.need_the_log() && self.may_hold() {
+        if self.life.transfers.need_the_log(Instant::now()) && self.may_hold() {
             return;
         }
         if let Some(index) = self.upkeep.forgets.take() {

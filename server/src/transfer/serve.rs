@@ -1,7 +1,6 @@
 //! Sending the newest snapshot to another server.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use heirloom_proto::Position;
 use heirloom_proto::wire::snapshot::{SnapshotBegin, begin_to_wire};
@@ -11,7 +10,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::{BYTES_PER_SECOND, CHUNK_BYTES, STALLED_MAX, Transfers};
+use super::{CHUNK_BYTES, STALLED_MAX, Transfers, sent_in};
 use crate::storage::{Shelf, SnapshotSource, StorageError};
 
 /// The chunks of one transfer.
@@ -37,7 +36,9 @@ pub(crate) fn serve(
         let sent = async {
             let source = newest(shelf).await?;
             let is_held = held == Some(source.head().state.position) && offset <= source.length();
-            send(source, if is_held { offset } else { 0 }, "another server", &chunks, || transfers.goes_on()).await
+            let bytes = source.length();
+            let taken = || transfers.go_on(std::time::Instant::now(), bytes);
+            send(source, if is_held { offset } else { 0 }, "another server", &chunks, taken).await
         };
         if let Err(status) = sent.await {
             ended_early(&chunks, status);
@@ -76,7 +77,7 @@ pub(super) async fn send(
     tracing::info!(index = position.index.0, bytes, from = at, "sending a snapshot to {to}");
     let (begun, begun_at) = (Instant::now(), at);
     loop {
-        tokio::time::sleep_until(begun + Duration::from_micros((at - begun_at) * 1_000_000 / BYTES_PER_SECOND)).await;
+        tokio::time::sleep_until(begun + sent_in(at - begun_at)).await;
         let chunk = read(source.clone(), at).await?;
         at += chunk.len() as u64;
         let last = at >= bytes;

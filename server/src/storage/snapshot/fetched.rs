@@ -15,7 +15,7 @@ use crate::storage::error::StorageError;
 use crate::storage::files::{Files, OpenFile};
 
 /// How much is written between two syncs. **Units:** bytes.
-const SYNC_BYTES: u64 = 1 << 20;
+const SYNC_BYTES: u64 = 4 << 20;
 
 /// Where a data directory keeps what is fetched.
 #[derive(Clone)]
