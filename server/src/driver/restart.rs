@@ -14,9 +14,6 @@ use crate::storage::{DataDir, StorageError, Store, says_full};
 /// How often a server whose disk is full looks for room.
 const ROOM_PAUSE: Duration = Duration::from_millis(500);
 
-/// How long after that no snapshot is made, which would take the room again.
-const ROOM_KEPT_FOR: Duration = Duration::from_secs(60);
-
 /// What is done with the data directory before the next life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Restart {
@@ -67,7 +64,7 @@ impl Driver {
         let mut data_dir = self.data_dir.take().expect("it is here whenever no life is on");
         let wanted = format!("{} MiB of room in {}", data_dir.room_bytes() >> 20, data_dir.path().display());
         // A snapshot that was being made may have taken what there was, and would again.
-        self.no_snapshot_before = Some(Instant::now() + ROOM_KEPT_FOR);
+        self.no_snapshot_before = Some(Instant::now() + self.settings.pace.retry_after);
         tracing::error!("the disk is full ({what}): this server steps out, and comes back once there are {wanted}");
         if let Some(report) = &mut self.last_report {
             report.status.role = RoleName::Recovering;

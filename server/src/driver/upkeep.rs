@@ -13,12 +13,7 @@ use crate::transfer::Fetcher;
 
 /// How often it is looked whether something is to be done.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
-/// How long after a snapshot for which there was no room, or that showed damage, the next one is tried: not in the next run
-/// at once either, which may follow within a moment.
-const FAILED_PAUSE: Duration = Duration::from_secs(60);
-/// How much of the log is kept in memory for servers that are being sent a snapshot. **Units:** bytes.
-const HELD_BYTES_MAX: usize = 512 << 20;
-/// How often that is measured.
+/// How often it is measured how much of the log is held.
 const MEASURE_PAUSE: Duration = Duration::from_secs(1);
 
 /// When a server does what.
@@ -30,11 +25,22 @@ pub struct Pace {
     pub entries_kept: usize,
     /// How often all that is stored is read and checked.
     pub check_every: Duration,
+    /// How long after a snapshot for which there was no room, or that showed damage, the next one is tried: not in the next
+    /// run at once either, which may follow within a moment. For as long the room that a full disk has got back is kept.
+    pub retry_after: Duration,
+    /// How much of the log is kept in memory for servers that are being sent a snapshot. **Units:** bytes.
+    pub held_bytes_max: usize,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { log_bytes_min: 64 << 20, entries_kept: 16_384, check_every: Duration::from_secs(60 * 60) }
+        Self {
+            log_bytes_min: 64 << 20,
+            entries_kept: 16_384,
+            check_every: Duration::from_secs(60 * 60),
+            retry_after: Duration::from_secs(60),
+            held_bytes_max: 512 << 20,
+        }
     }
 }
 
@@ -167,11 +173,12 @@ impl Living<'_> {
         }
         self.upkeep.measures_at = now + MEASURE_PAUSE;
         let log = replica.log();
-        log.bytes_of(log.base().next(), index) <= HELD_BYTES_MAX
+        log.bytes_of(log.base().next(), index) <= self.driver.settings.pace.held_bytes_max
     }
 
     /// Takes what came of a snapshot or of a check.
     pub(super) fn take_report(&mut self, report: SnapshotReport) {
+        let pause = self.driver.settings.pace.retry_after;
         match report {
             SnapshotReport::Made { head, bytes } => {
                 tracing::info!(index = head.position.index.0, bytes, "made a snapshot");
@@ -186,15 +193,15 @@ impl Living<'_> {
             }
             SnapshotReport::Failed(StorageError::Damaged(damage)) => {
                 tracing::error!("{damage}: this run ends, and what is stored is read again");
-                self.driver.no_snapshot_before = Some(Instant::now() + FAILED_PAUSE);
+                self.driver.no_snapshot_before = Some(Instant::now() + pause);
                 self.upkeep.damaged = true;
             }
             SnapshotReport::Failed(error) if says_full(&error.to_string()) => {
-                tracing::warn!("no room for a snapshot: {error}; trying again in {FAILED_PAUSE:?}");
+                tracing::warn!("no room for a snapshot: {error}; trying again in {pause:?}");
                 for (_, slot) in self.upkeep.wanted.drain(..) {
                     let _ = slot.send(Err(format!("this server has no room for a snapshot: {error}")));
                 }
-                self.driver.no_snapshot_before = Some(Instant::now() + FAILED_PAUSE);
+                self.driver.no_snapshot_before = Some(Instant::now() + pause);
             }
             SnapshotReport::Failed(error) => {
                 self.halted.get_or_insert_with(|| Cause::Disk { what: error.to_string() });

@@ -1,7 +1,7 @@
 //! What servers do for their stores while they live: snapshots, forgetting, and looking for damage.
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,17 +11,28 @@ use heirloom_server::settings::Pace;
 use crate::world::World;
 
 /// So short that a test sees many.
-const SHORT: Pace = Pace { log_bytes_min: 64 << 10, entries_kept: 8, check_every: Duration::from_secs(3600) };
+const SHORT: Pace =
+    Pace { log_bytes_min: 64 << 10, entries_kept: 8, check_every: HOUR, retry_after: HOUR, held_bytes_max: 512 << 20 };
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// Adds so many keys, with values that make some snapshots due.
 async fn fill(world: &World, name: &str) {
     let primary = world.primary().await;
+    fill_at(world, primary, name).await;
+}
+
+async fn fill_at(world: &World, primary: usize, name: &str) {
     let mut dictionary = world.dictionary(primary);
     for number in 0..40 {
         let key = format!("{name}-{number}");
         let request = AddRequest { key: key.into(), value: vec![7; 8 << 10].into(), ..Default::default() };
         dictionary.add(request).await.expect("added");
     }
+}
+
+/// Whether no snapshot is due.
+fn at_rest(status: &StatusResponse) -> bool {
+    status.log_bytes <= (status.snapshot_bytes / 2).max(SHORT.log_bytes_min)
 }
 
 fn files(world: &World, id: usize, prefix: &str) -> Vec<PathBuf> {
@@ -88,8 +99,6 @@ async fn damage_under_a_running_server_is_found_and_repaired() {
             || files(&world, 2, kind).into_iter().filter(|path| path.extension().is_none_or(|end| end != "new")).max();
         let long = |path: PathBuf| fs::metadata(path).is_ok_and(|metadata| metadata.len() > offset);
         // No other snapshot is due, which would take its place.
-        let at_rest =
-            |status: &StatusResponse| status.log_bytes <= (status.snapshot_bytes / 2).max(SHORT.log_bytes_min);
         world.status(2, "at rest, with such a file", |status| at_rest(status) && newest().is_some_and(long)).await;
         let path = newest().expect("there is one");
         let file = File::options().read(true).write(true).open(&path).expect("it is there");
@@ -118,4 +127,100 @@ async fn what_is_stored_is_checked_now_and_then() {
     fill(&world, "k").await;
     let first = world.status(0, "up for a while", |status| status.uptime_ms > 300).await;
     assert!(first.checked_ms_ago < first.uptime_ms, "{first:?}");
+}
+
+/// A server alone whose disk has no room for a snapshot that is due, once it has found out.
+async fn without_room(retry_after: Duration) -> World {
+    let world = World::start_at(1, &[], Pace { retry_after, ..SHORT }).await;
+    world.primary().await;
+    world.steer_disk(0, "full snapshot.new");
+    fill(&world, "without room").await;
+    world.status(0, "out of room for a snapshot", |_| world.refused(0) > 0).await;
+    world
+}
+
+#[tokio::test]
+async fn where_there_is_no_room_for_a_snapshot_the_server_serves_and_does_not_try_again_at_once() {
+    let world = without_room(HOUR).await;
+    fill(&world, "all the same").await;
+    let now = world.status(0, "up", |_| true).await.uptime_ms;
+    let later = world.status(0, "up for longer", |status| status.uptime_ms > now + 500).await;
+    assert_eq!((later.role.as_str(), later.keys, later.snapshot_bytes), ("primary", 80, 0));
+    assert_eq!(world.refused(0), 1);
+}
+
+#[tokio::test]
+async fn a_snapshot_for_which_there_was_no_room_is_made_once_there_is() {
+    let world = without_room(Duration::from_millis(20)).await;
+    world.status(0, "still without", |_| world.refused(0) > 2).await;
+    world.steer_disk(0, "");
+    world.status(0, "with a snapshot", |status| status.snapshot_bytes > 0).await;
+}
+
+/// Server 2 is away for a snapshot of its primary.
+async fn away_for_a_snapshot(world: &mut World) {
+    world.primary().await;
+    world.stop(2).await;
+    let primary = world.primary().await;
+    for part in ["one", "other"] {
+        fill_at(world, primary, part).await;
+    }
+    // Both parts are more than what no snapshot is due for.
+    world.status(primary, "with another snapshot", at_rest).await;
+    world.restart(2).await;
+}
+
+/// The same; whether it is sent that snapshot when it comes back.
+async fn is_sent_it(world: &mut World) -> bool {
+    let store = |world: &World| fs::metadata(world.data_dir(2).join("store")).expect("it is there").ino();
+    world.primary().await;
+    let before = store(world);
+    away_for_a_snapshot(world).await;
+    world.primary().await;
+    equal(world, &[0, 1, 2]).await;
+    // What is fetched comes in a directory of its own.
+    store(world) != before
+}
+
+/// The same until it is sent one: the primary forgets a moment after its snapshot is made.
+async fn until_sent(world: &mut World) {
+    let mut rounds = 0;
+    while !is_sent_it(world).await {
+        rounds += 1;
+        assert!(rounds < 20, "it is always sent the log");
+    }
+}
+
+#[tokio::test]
+async fn the_log_behind_a_snapshot_is_held_for_whoever_was_sent_that() {
+    let mut world = World::start_at(3, &[], SHORT).await;
+    until_sent(&mut world).await;
+    assert!(!is_sent_it(&mut world).await, "it was sent what it lacked of the log");
+}
+
+#[tokio::test]
+async fn no_more_of_the_log_is_held_than_may_be() {
+    let mut world = World::start_at(3, &[], Pace { held_bytes_max: 64 << 10, ..SHORT }).await;
+    until_sent(&mut world).await;
+    until_sent(&mut world).await;
+}
+
+#[tokio::test]
+async fn where_there_is_no_room_for_what_was_fetched_the_server_goes_on_as_it_was_and_comes_back_later() {
+    let mut world = World::start_at(3, &[], SHORT).await;
+    world.primary().await;
+    world.steer_disk(2, "full forming");
+    let mut rounds = 0;
+    while world.refused(2) == 0 {
+        away_for_a_snapshot(&mut world).await;
+        world.status(2, "back", |status| status.role == "backup" || world.refused(2) > 0).await;
+        rounds += 1;
+        assert!(rounds < 20, "it is always sent the log");
+    }
+    world.status(2, "short of room again", |_| world.refused(2) > 1).await;
+    world.status(2, "up all the same", |status| status.role != "backup").await;
+    fill_at(&world, 0, "meanwhile").await;
+    world.steer_disk(2, "");
+    world.primary().await;
+    equal(&world, &[0, 1, 2]).await;
 }

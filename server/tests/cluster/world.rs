@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use heirloom_histories::disk::SteeredFiles;
 use heirloom_proto::wire::v1::cluster_client::ClusterClient;
 use heirloom_proto::wire::v1::dictionary_client::DictionaryClient;
 use heirloom_proto::wire::v1::{StatusRequest, StatusResponse};
 use heirloom_server::settings::{Pace, ServeFlags, Settings};
-use heirloom_server::storage::OsFiles;
 use heirloom_server::{Failure, run};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -34,12 +34,17 @@ pub(crate) struct World {
     pub(crate) addresses: Vec<SocketAddr>,
     options: Vec<String>,
     pace: Pace,
+    disks: Vec<Arc<SteeredFiles>>,
     running: Vec<Option<Running>>,
 }
 
 struct Running {
     stop: oneshot::Sender<()>,
     ended: JoinHandle<Result<(), Failure>>,
+}
+
+fn control(folder: &TempDir, id: usize) -> PathBuf {
+    folder.path().join(format!("disk-{id}"))
 }
 
 impl World {
@@ -55,8 +60,11 @@ impl World {
             listeners.push(TcpListener::bind("127.0.0.1:0").await.expect("a port"));
         }
         let addresses = listeners.iter().map(|listener| listener.local_addr().expect("bound")).collect();
+        let folder = TempDir::new().expect("a folder");
+        let disk = |id| Arc::new(SteeredFiles::new(control(&folder, id)));
         let mut world = Self {
-            folder: TempDir::new().expect("a folder"),
+            disks: (0..servers).map(disk).collect(),
+            folder,
             addresses,
             options: options.iter().map(ToString::to_string).collect(),
             pace,
@@ -74,6 +82,19 @@ impl World {
         self.folder.path().join(format!("server-{id}"))
     }
 
+    /// What the disk of a server does from now on, as [`SteeredFiles`] takes it; empty for what it should.
+    pub(crate) fn steer_disk(&self, id: usize, word: &str) {
+        let control = control(&self.folder, id);
+        // In one step: half a word is another one.
+        let next = control.with_extension("next");
+        std::fs::write(&next, word).and_then(|()| std::fs::rename(&next, &control)).expect("written");
+    }
+
+    /// How often something could not be written there for want of room.
+    pub(crate) fn refused(&self, id: usize) -> u64 {
+        self.disks[id].refused()
+    }
+
     /// The settings of one server.
     pub(crate) fn settings(&self, id: usize) -> Settings {
         let cluster: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
@@ -88,7 +109,7 @@ impl World {
     /// Starts one server.
     pub(crate) fn start_with(&mut self, id: usize, settings: Settings, listener: TcpListener) {
         let (stop, stopped) = oneshot::channel();
-        let running = run(settings, listener, Arc::new(OsFiles), async move {
+        let running = run(settings, listener, self.disks[id].clone(), async move {
             // A world that is dropped stops its servers too.
             let _ = stopped.await;
         });

@@ -1,11 +1,12 @@
 //! A disk that can be made slow, full or broken while a server runs on it, by what a control file says.
 //!
-//! `slow N`: every sync takes N milliseconds longer. `fail`: every sync fails. `full`: nothing more can be written.
-//! Anything else, or no file: as the operating system has it.
+//! `slow N`: every sync takes N milliseconds longer. `fail`: every sync fails. `full`: nothing more can be written; `full PART`:
+//! not to files with that in their paths. Anything else, or no file: as the operating system has it.
 
-use std::io::{Error, ErrorKind, Result};
+use std::io::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use heirloom_server::storage::{Files, Listed, LockGuard, OpenFile, OsFiles};
@@ -19,16 +20,22 @@ pub struct SteeredFiles {
 #[derive(Debug)]
 struct Hand {
     control: PathBuf,
+    refused: AtomicU64,
 }
 
 impl SteeredFiles {
     /// Files that obey this control file.
     pub fn new(control: PathBuf) -> Self {
-        Self { hand: Arc::new(Hand { control }) }
+        Self { hand: Arc::new(Hand { control, refused: AtomicU64::new(0) }) }
     }
 
-    fn steered(&self, below: Box<dyn OpenFile>) -> Box<dyn OpenFile> {
-        Box::new(SteeredFile { below, hand: self.hand.clone() })
+    /// How often something could not be written for want of room.
+    pub fn refused(&self) -> u64 {
+        self.hand.refused.load(Ordering::Relaxed)
+    }
+
+    fn steered(&self, path: &Path, below: Box<dyn OpenFile>) -> Box<dyn OpenFile> {
+        Box::new(SteeredFile { below, path: path.to_owned(), hand: self.hand.clone() })
     }
 }
 
@@ -48,8 +55,15 @@ impl Hand {
         Ok(())
     }
 
-    fn before_write(&self) -> Result<()> {
-        if self.word() == "full" { Err(Error::from(ErrorKind::StorageFull)) } else { Ok(()) }
+    fn before_write(&self, path: &Path) -> Result<()> {
+        let word = self.word();
+        let Some(part) = word.strip_prefix("full") else { return Ok(()) };
+        if path.to_string_lossy().contains(part.trim_start()) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            // As the operating system says it.
+            return Err(Error::from(rustix::io::Errno::NOSPC));
+        }
+        Ok(())
     }
 }
 
@@ -63,12 +77,12 @@ impl Files for SteeredFiles {
     }
 
     fn create(&self, path: &Path) -> Result<Box<dyn OpenFile>> {
-        self.hand.before_write()?;
-        Ok(self.steered(OsFiles.create(path)?))
+        self.hand.before_write(path)?;
+        Ok(self.steered(path, OsFiles.create(path)?))
     }
 
     fn open(&self, path: &Path) -> Result<Box<dyn OpenFile>> {
-        Ok(self.steered(OsFiles.open(path)?))
+        Ok(self.steered(path, OsFiles.open(path)?))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
@@ -91,6 +105,7 @@ impl Files for SteeredFiles {
 
 struct SteeredFile {
     below: Box<dyn OpenFile>,
+    path: PathBuf,
     hand: Arc<Hand>,
 }
 
@@ -104,12 +119,12 @@ impl OpenFile for SteeredFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.hand.before_write()?;
+        self.hand.before_write(&self.path)?;
         self.below.write_at(offset, bytes)
     }
 
     fn allocate(&self, bytes: u64) -> Result<()> {
-        self.hand.before_write()?;
+        self.hand.before_write(&self.path)?;
         self.below.allocate(bytes)
     }
 

@@ -55,7 +55,7 @@ const FAULTS: [(Fault, &str, u64, &str); 15] = [
     (Fault::HandOver, "hand-over", 6, "a planned hand-over"),
     (Fault::SlowDisk, "slow-disk", 9, "every sync takes long"),
     (Fault::FailingDisk, "failing-disk", 5, "a sync fails, which ends the server; restart"),
-    (Fault::FullDisk, "full-disk", 4, "nothing more can be written, which ends the server; restart"),
+    (Fault::FullDisk, "full-disk", 4, "nothing more can be written for a while, and the server steps out meanwhile"),
     (Fault::CutBoth, "cut-both", 9, "one host can neither hear nor be heard"),
     (Fault::CutIn, "cut-in", 7, "one host can be heard and does not hear"),
     (Fault::CutOut, "cut-out", 7, "one host hears and can't be heard"),
@@ -351,9 +351,17 @@ impl Injector {
                 cluster.steer(target, "")?;
                 true
             }
-            Fault::FailingDisk | Fault::FullDisk => {
+            Fault::FullDisk => {
+                let time = hold(500, 4_000);
+                self.say(&format!("{fault} of {whom} for {time:?}"));
+                cluster.steer(target, "full")?;
+                tokio::time::sleep(time).await;
+                cluster.steer(target, "")?;
+                true
+            }
+            Fault::FailingDisk => {
                 self.say(&format!("{fault} of {whom}"));
-                cluster.steer(target, if fault == Fault::FullDisk { "full" } else { "fail" })?;
+                cluster.steer(target, "fail")?;
                 let ended = cluster.ended(target, Duration::from_secs(10)).await;
                 self.say(&format!(
                     "{fault} of {target}: {}",
