@@ -91,15 +91,23 @@ async fn damage_under_a_running_server_is_found_and_repaired() {
     let pace = Pace { check_every: Duration::from_millis(100), ..SHORT };
     let world = World::start_at(3, &[], pace).await;
     for (count, kind) in (1..).zip(["snapshot-", "log-", "register.a"]) {
-        fill(&world, kind).await;
-        equal(&world, &[0, 1, 2]).await;
         // In the first frame, or among the first parts; in the only record.
         let offset = if kind == "register.a" { 50 } else { 4_096 + 100 };
         let newest =
             || files(&world, 2, kind).into_iter().filter(|path| path.extension().is_none_or(|end| end != "new")).max();
-        let long = |path: PathBuf| fs::metadata(path).is_ok_and(|metadata| metadata.len() > offset);
-        // No other snapshot is due, which would take its place.
-        world.status(2, "at rest, with such a file", |status| at_rest(status) && newest().is_some_and(long)).await;
+        // What was reserved for the log is no log yet.
+        let written = |status: &StatusResponse| match kind {
+            "log-" => status.log_bytes > 8 << 10,
+            _ => newest().is_some_and(|path| fs::metadata(path).is_ok_and(|metadata| metadata.len() > offset)),
+        };
+        loop {
+            fill(&world, kind).await;
+            equal(&world, &[0, 1, 2]).await;
+            // No other snapshot is due, which would take its place.
+            if written(&world.status(2, "at rest", at_rest).await) {
+                break;
+            }
+        }
         let path = newest().expect("there is one");
         let file = File::options().read(true).write(true).open(&path).expect("it is there");
         let mut byte = [0];
