@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 
 use heirloom::Client;
 use world::Cluster;
+use world::load::{VALUE_BYTES, key, load};
 
 const KEYS: u64 = 1_000_000;
-const VALUE_BYTES: usize = 128;
 /// How many adds are under way while the keys are loaded.
 const LOADERS: u64 = 4_000;
 /// How many write without pause while others scan, unless told otherwise.
@@ -41,7 +41,7 @@ async fn measure(servers: usize, keys: u64, writers: u64) {
     cluster.wait_for_members(&members).await;
     let client = cluster.client().await.with_timeout(Duration::from_secs(60));
     let begun = Instant::now();
-    load(&client, keys).await;
+    load(&client, keys, LOADERS).await;
     println!("\n{servers} server(s): loaded at {} adds/s", rate(keys, begun.elapsed()));
 
     let before = Memory::of(&cluster);
@@ -62,26 +62,6 @@ async fn measure(servers: usize, keys: u64, writers: u64) {
     let beside = writing.stop().await;
     let rate = rate(keys, took);
     println!("a scan beside {writers} writers: {rate} keys/s, {beside} writes; at its peak {peak} MiB more");
-}
-
-fn key(number: u64) -> String {
-    format!("{number:016}")
-}
-
-async fn load(client: &Client, keys: u64) {
-    let tasks: Vec<_> = (0..LOADERS)
-        .map(|task| {
-            let client = client.clone();
-            tokio::spawn(async move {
-                for number in (task..keys).step_by(usize::try_from(LOADERS).expect("small")) {
-                    client.add(key(number), vec![b'v'; VALUE_BYTES]).await.expect("added");
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await.expect("no panic");
-    }
 }
 
 async fn scan(client: &Client, keys: u64) -> Duration {

@@ -17,11 +17,10 @@ use std::time::{Duration, Instant};
 
 use heirloom::Client;
 use heirloom_laws::evidence;
+use world::load::{KEY_BYTES, VALUE_BYTES, key, load, value};
 use world::{Cluster, PATIENCE};
 
 const KEYS: u64 = 1_000_000;
-const KEY_BYTES: u64 = 16;
-const VALUE_BYTES: u64 = 128;
 /// How many adds are under way while the keys are loaded, and while something is measured.
 const LOADERS: u64 = 512;
 const WRITERS: [u64; 2] = [4, 64];
@@ -106,14 +105,6 @@ impl Writing {
     }
 }
 
-fn key(number: u64) -> String {
-    format!("key-{number:012}")
-}
-
-fn value(number: u64) -> String {
-    format!("{number:0>128}")
-}
-
 fn median<T: PartialOrd + Copy>(mut found: Vec<T>) -> T {
     found.sort_by(|one, other| one.partial_cmp(other).expect("numbers"));
     found[found.len() / 2]
@@ -132,19 +123,7 @@ impl Bench {
     async fn load(&mut self) {
         let (client, keys) = (self.client().await, self.keys);
         let begun = Instant::now();
-        let tasks: Vec<_> = (0..LOADERS)
-            .map(|task| {
-                let client = client.clone();
-                tokio::spawn(async move {
-                    for number in (task..keys).step_by(usize::try_from(LOADERS).expect("few")) {
-                        client.add(key(number), value(number)).await.expect("added");
-                    }
-                })
-            })
-            .collect();
-        for task in tasks {
-            task.await.expect("no panic");
-        }
+        load(&client, keys, LOADERS).await;
         let rate = keys as f64 / begun.elapsed().as_secs_f64();
         self.tell(&format!(
             "{keys} keys of {KEY_BYTES} bytes, values of {VALUE_BYTES} bytes: loaded at {rate:.0} a second"
@@ -165,7 +144,7 @@ impl Bench {
     }
 
     async fn space(&mut self) {
-        let raw = self.keys * (KEY_BYTES + VALUE_BYTES);
+        let raw = self.keys * (KEY_BYTES + VALUE_BYTES as u64);
         for id in 0..3 {
             let status = self.cluster.status(id).await.expect("it runs");
             let (memory, disk) = (self.cluster.memory_bytes(id), status.log_bytes + status.snapshot_bytes);

@@ -53,18 +53,11 @@ async fn recover_begins_a_new_generation_and_the_other_comes_back_as_a_learner()
     cluster.wait_for_members(&[1]).await;
     assert_eq!(code(&cluster.run(&["add", "lost", "write"])), 0);
     cluster.kill(1);
-    let folder = cluster.servers[0].data_dir.to_str().expect("a path").to_owned();
-    let refused = std::process::Command::new(crate::world::HEIRLOOM)
-        .args(["recover", "--data-dir", &folder])
-        .output()
-        .expect("it runs");
-    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("--accept-losing-newer-writes"));
-    let done = std::process::Command::new(crate::world::HEIRLOOM)
-        .args(["recover", "--data-dir", &folder, "--accept-losing-newer-writes"])
-        .output()
-        .expect("it runs");
-    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    let refused = cluster.recover(0, &[]);
+    assert_eq!(code(&refused), 2, "{refused:?}");
+    assert!(stderr(&refused).contains("--accept-losing-newer-writes"));
+    let done = cluster.recover(0, &["--accept-losing-newer-writes"]);
+    assert_eq!(code(&done), 0, "{done:?}");
     cluster.start_server(0);
     cluster.wait_for_members(&[0]).await;
     assert_eq!(stdout(&cluster.run(&["read", "k"])), "old\n");

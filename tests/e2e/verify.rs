@@ -1,12 +1,12 @@
 //! Whether the copies are equal, as an operator asks it.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::Value;
 
 use crate::scans::fill;
 use crate::world::writer::Writer;
-use crate::world::{Cluster, HEIRLOOM, code, run_with, stderr, stdout};
+use crate::world::{Cluster, code, run_with, stderr, stdout};
 
 /// Some pages.
 const KEYS: usize = 3_000;
@@ -111,11 +111,7 @@ async fn parted() -> [Cluster; 2] {
     let mut other = Cluster::prepare(2, 0, &[]);
     other.servers[1].data_dir.clone_from(&one.servers[1].data_dir);
     for id in 0..2 {
-        let recovered = Command::new(HEIRLOOM)
-            .args(["recover", "--accept-losing-newer-writes", "--data-dir"])
-            .arg(&one.servers[id].data_dir)
-            .output()
-            .expect("it runs");
+        let recovered = one.recover(id, &["--accept-losing-newer-writes"]);
         assert_eq!(code(&recovered), 0, "{recovered:?}");
     }
     one.start_server(0);

@@ -3,6 +3,7 @@
 //! Nothing here sleeps to be on the safe side: every wait is for an event, looks again every few milliseconds, and gives
 //! up loudly.
 
+pub mod load;
 pub mod writer;
 
 use std::fs::File;
@@ -222,6 +223,12 @@ impl Cluster {
     /// Runs a client command to its end.
     pub fn run(&self, args: &[&str]) -> Output {
         run_with(&self.addresses(), args)
+    }
+
+    /// Runs `heirloom recover` on the data of a server that does not run.
+    pub fn recover(&self, id: usize, more: &[&str]) -> Output {
+        let data_dir = &self.servers[id].data_dir;
+        Command::new(HEIRLOOM).args(["recover", "--data-dir"]).arg(data_dir).args(more).output().expect("it runs")
     }
 
     /// The logs of all servers, for a failure.
