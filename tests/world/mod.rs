@@ -3,6 +3,7 @@
 //! Nothing here sleeps to be on the safe side: every wait is for an event, looks again every few milliseconds, and gives
 //! up loudly.
 
+pub mod disk;
 pub mod load;
 pub mod writer;
 
@@ -49,6 +50,8 @@ pub struct Cluster {
     pub folder: tempfile::TempDir,
     flags: Vec<String>,
     list: String,
+    /// What is loaded beneath each server, where its disk is steered.
+    beneath: Option<PathBuf>,
 }
 
 impl Cluster {
@@ -80,7 +83,7 @@ impl Cluster {
             })
             .collect();
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        Self { servers, folder, flags, list: list.join(",") }
+        Self { servers, folder, flags, list: list.join(","), beneath: None }
     }
 
     /// All servers, as each of them is told.
@@ -103,6 +106,9 @@ impl Cluster {
         let mut command = Command::new(HEIRLOOM);
         command.args(["serve", "--id", &id.to_string(), "--cluster", &self.list, "--log", "info", "--data-dir"]);
         command.arg(&server.data_dir).args(&self.flags).stdin(Stdio::null()).stdout(Stdio::null());
+        if let Some(library) = &self.beneath {
+            command.env("LD_PRELOAD", library).env("HEIRLOOM_DISK", self.disk_order(id));
+        }
         command
     }
 

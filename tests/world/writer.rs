@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use heirloom::{Client, Error};
 use tokio::task::JoinHandle;
 
-use super::Cluster;
+use super::{Cluster, PATIENCE};
 
 /// How many keys are read back at once.
 const READS_AT_ONCE: usize = 2_000;
@@ -72,6 +72,15 @@ impl Writer {
     /// How many adds were acknowledged so far.
     pub fn acknowledged(&self) -> usize {
         self.account.lock().expect("no writer panicked").acknowledged.len()
+    }
+
+    /// Waits until so many more adds were acknowledged.
+    pub async fn wait_for_more(&self, adds: usize) {
+        let (before, begun) = (self.acknowledged(), Instant::now());
+        while self.acknowledged() < before + adds {
+            assert!(begun.elapsed() < PATIENCE, "of {adds} adds {} are acknowledged", self.acknowledged() - before);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Ends the writing; gives the account.

@@ -10,7 +10,7 @@
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "a benchmark")]
 #![allow(clippy::print_stdout, reason = "printing is what it is for")]
 
-#[path = "../world/mod.rs"]
+#[path = "../../world/mod.rs"]
 mod world;
 
 use std::fmt;
