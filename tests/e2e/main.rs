@@ -6,6 +6,7 @@ mod world;
 
 mod bad_input;
 mod commands;
+mod damaged;
 mod disks;
 mod examples;
 mod failing_commands;

@@ -1,6 +1,6 @@
 //! What a server waits for, in words that name the way out.
 
-use heirloom_proto::{QuorumRule, ServerId, Standing, Time};
+use heirloom_proto::{Member, QuorumRule, ServerId, Standing, Time};
 
 use crate::node::{Node, Role};
 
@@ -10,6 +10,9 @@ impl Node {
     /// What it waits for, where a person may want to know; `None` where all is well.
     pub(crate) fn waits_for(&self, now: Time) -> Option<String> {
         let missing = self.missing(now);
+        if let Some(lost) = self.votes_lost() {
+            return Some(self.waits_for_votes(&lost));
+        }
         if self.cluster().is_none() {
             return Some(if missing.is_empty() {
                 "the other servers, to found or join a cluster".to_owned()
@@ -52,6 +55,42 @@ impl Node {
         self.others().filter(silent).collect()
     }
 
+    /// The servers that have no vote to give, for their registers are lost, where those that have one are no quorum: then
+    /// nobody can lead, and none of them can learn from all others what it lost (PROTOCOL 9).
+    fn votes_lost(&self) -> Option<Vec<ServerId>> {
+        let majority = self.config.constants.quorum == QuorumRule::Majority;
+        if !majority || self.cluster().is_none() && self.met.is_none() {
+            return None;
+        }
+        let answers = self.inquiry.iter().flat_map(|inquiry| inquiry.answers.iter());
+        let votes = |standing: Option<Standing>| standing == Some(Standing::Intact);
+        let others = answers
+            .filter(|(_, answered)| !votes(answered.testimony.register.as_ref().map(|register| register.standing)));
+        let own = !votes(self.cluster().map(|_| self.register.standing));
+        let mut lost: Vec<ServerId> = others.map(|(server, _)| *server).chain(own.then_some(self.config.me)).collect();
+        lost.sort_unstable();
+        self.leave_no_quorum(&lost).then_some(lost)
+    }
+
+    /// Whether the voters without these are no majority.
+    fn leave_no_quorum(&self, lost: &[ServerId]) -> bool {
+        let voters = self.config.constants.voters.len();
+        2 * (voters - lost.len()) <= voters
+    }
+
+    fn waits_for_votes(&self, lost: &[ServerId]) -> String {
+        let servers = list(lost);
+        let has_all = self.newest_view().is_some_and(|view| view.has(self.me()));
+        let remedy = if has_all {
+            format!("stop this server and run {RECOVER}")
+        } else {
+            format!("stop the server with the newest data and run {RECOVER} there")
+        };
+        format!(
+            "a quorum of votes, for those of {servers} were lost with what they had stored. If this lasts, {remedy}"
+        )
+    }
+
     fn waits_for_members(&self, silent: &[ServerId]) -> String {
         let servers = list(silent);
         match self.config.constants.quorum {
@@ -60,7 +99,16 @@ impl Node {
                 fence(silent)
             ),
             QuorumRule::Majority => {
-                format!("{servers}, silent; to go on without, it takes a quorum of the voters and enough copies")
+                let go_on = "to go on without, it takes a quorum of the voters and enough copies";
+                let there = |server: &ServerId| self.peers.is_connected(*server);
+                if silent.iter().all(there) && self.leave_no_quorum(silent) {
+                    // Those that still have their votes would have been taken in within a moment.
+                    return format!(
+                        "{servers}, back without what was stored there; {go_on}. If this lasts, their votes were lost as well: \
+                         stop this server and run {RECOVER}"
+                    );
+                }
+                format!("{servers}, silent; {go_on}")
             }
         }
     }
@@ -80,11 +128,17 @@ impl Node {
         }
         // Members of the newest view alone may lead; where none of them answers nobody here can.
         if let Some(view) = self.newest_view().filter(|view| !view.has(self.me())) {
-            let members: Vec<ServerId> = view.in_sync.iter().map(|member| member.server).collect();
-            if members.iter().all(|server| missing.contains(server)) {
+            // Nor where a member has given the store up that held them.
+            let is_gone = |member: &Member| {
+                let peer = self.peers.peer(member.server);
+                missing.contains(&member.server) || peer.is_none_or(|peer| peer.store != member.store)
+            };
+            if view.in_sync.iter().all(is_gone) {
+                let members: Vec<ServerId> = view.in_sync.iter().map(|member| member.server).collect();
                 let members = list(&members);
                 return format!(
-                    "{members}, which holds newer writes. If it is lost for good, stop this server and run {RECOVER}"
+                    "the store of {members}, which holds newer writes. If it is lost for good, stop this server and run \
+                     {RECOVER}"
                 );
             }
         }
