@@ -33,6 +33,14 @@ pub(super) fn list(files: &dyn Files, path: &Path) -> Result<Vec<String>, Storag
     Ok(listed.into_iter().map(|listed| listed.name).collect())
 }
 
+/// The number in the name of a file that is named by `prefix` and 16 hexadecimal digits. Another spelling of it is none: that
+/// file would then be looked for under the name that it does not have.
+pub(super) fn number_in(name: &str, prefix: &str) -> Option<u64> {
+    let digits = name.strip_prefix(prefix)?;
+    let number = u64::from_str_radix(digits, 16).ok()?;
+    (format!("{number:016x}") == digits).then_some(number)
+}
+
 /// Keeps every other process out.
 pub(super) fn lock(files: &dyn Files, path: &Path) -> Result<LockGuard, StorageError> {
     let file = path.join(LOCK);

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::StorageError;
 use super::files::{Files, OpenFile};
-use super::folder::list;
+use super::folder::{list, number_in};
 #[cfg(any(test, feature = "testing"))]
 use super::frame::{self, Site};
 use super::slots::{FORMAT, known_format};
@@ -152,8 +152,7 @@ impl Segment {
 
     /// The numbers of the segments in a store, in order.
     pub(super) fn numbers(files: &dyn Files, dir: &Path) -> Result<Vec<u64>, StorageError> {
-        let number = |name: &String| u64::from_str_radix(name.strip_prefix(PREFIX)?, 16).ok();
-        let mut numbers: Vec<u64> = list(files, dir)?.iter().filter_map(number).collect();
+        let mut numbers: Vec<u64> = list(files, dir)?.iter().filter_map(|name| number_in(name, PREFIX)).collect();
         numbers.sort_unstable();
         Ok(numbers)
     }

@@ -21,7 +21,7 @@ use heirloom_proto::{ClusterId, LogIndex};
 
 use super::error::StorageError;
 use super::files::Files;
-use super::folder::list;
+use super::folder::{list, number_in};
 pub(super) use fetched::head_of as fetched_head;
 pub use fetched::{FetchPlace, Fetched};
 pub use format::SnapshotHead;
@@ -46,8 +46,8 @@ pub(super) fn path_of(dir: &Path, index: LogIndex) -> PathBuf {
 
 /// The indices of the snapshots in a store, in order.
 pub(super) fn indices(files: &dyn Files, dir: &Path) -> Result<Vec<LogIndex>, StorageError> {
-    let number = |name: &String| u64::from_str_radix(name.strip_prefix(PREFIX)?, 16).ok().map(LogIndex);
-    let mut found: Vec<LogIndex> = list(files, dir)?.iter().filter_map(number).collect();
+    let index = |name: &String| number_in(name, PREFIX).map(LogIndex);
+    let mut found: Vec<LogIndex> = list(files, dir)?.iter().filter_map(index).collect();
     found.sort_unstable();
     Ok(found)
 }

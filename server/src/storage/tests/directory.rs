@@ -88,6 +88,20 @@ fn foreign_files_beside_a_store_do_no_harm() {
 }
 
 #[test]
+fn a_name_in_a_store_that_no_server_writes_is_no_snapshot_and_no_segment() {
+    let temp = tempfile::tempdir().expect("a folder");
+    drop(load(temp.path()));
+    let names =
+        ["snapshot-5", "snapshot-+000000000000005", "snapshot-000000000000000F", "log-2", "log-00000000000000002"];
+    for name in names {
+        fs::write(temp.path().join("store").join(name), b"a copy that somebody made").expect("written");
+        let (durable, _store) = load(temp.path());
+        assert_eq!(durable.base.index(), LogIndex::ZERO, "{name}");
+        assert!(temp.path().join("store").join(name).exists(), "{name}");
+    }
+}
+
+#[test]
 fn a_file_in_the_place_of_the_directory_is_refused() {
     let temp = tempfile::tempdir().expect("a folder");
     let path = temp.path().join("file");
