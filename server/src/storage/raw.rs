@@ -15,7 +15,7 @@ use super::frame::Site;
 use super::log::LogRecord;
 use super::progress::Progress;
 use super::replacement::form;
-use super::{segment, slots};
+use super::{segment, slots, snapshot};
 
 /// Makes a data directory with this identity and this register; its log is empty.
 ///
@@ -69,4 +69,9 @@ pub fn seal_record(bytes: &mut [u8]) {
 /// Makes the checksums right again of the bytes of this segment of the log of a store.
 pub fn seal_segment(bytes: &mut [u8], store: StoreId, segment: u64) {
     segment::seal(bytes, Site { store, segment });
+}
+
+/// Makes the checksums right again of the bytes of this snapshot.
+pub fn seal_snapshot(bytes: &mut [u8]) {
+    snapshot::seal(bytes);
 }

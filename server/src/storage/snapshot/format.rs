@@ -26,6 +26,10 @@ pub(super) const PIECE_BYTES: usize = 64 << 10;
 /// No body is longer: whole parts, of which the last one alone may be this large.
 pub(super) const BODY_BYTES_MAX: usize = PIECE_BYTES + KEY_BYTES_MAX + VALUE_BYTES_MAX_MAX + 64;
 
+/// Above this no index, round or version of a snapshot is believed: what follows it needs numbers too. A million entries a
+/// second would take 292,000 years to come there.
+const NUMBER_MAX: u64 = u64::MAX >> 1;
+
 const MAGIC: u64 = u64::from_le_bytes(*b"HEIRLSNP");
 const COVERED_BYTES: usize = 97;
 
@@ -82,7 +86,27 @@ impl SnapshotHead {
         if reader.u64(SHORT)? != xxh3_64(&bytes[..COVERED_BYTES]) {
             return Err(Malformed("the header of the snapshot has a wrong checksum"));
         }
+        if [position.index.0, epoch.round, version.0].iter().any(|number| *number > NUMBER_MAX) {
+            return Err(Malformed("the header of the snapshot leaves no numbers for what follows it"));
+        }
         Ok((format, Self { cluster, state: StateHead { position, epoch, version, digest } }))
+    }
+}
+
+/// Makes the checksums of a header and of the pieces behind it right again that were changed.
+#[cfg(any(test, feature = "testing"))]
+pub(in crate::storage) fn seal(bytes: &mut [u8]) {
+    let Some((head, mut rest)) = bytes.split_at_mut_checked(HEADER_BYTES) else { return };
+    let sum = xxh3_64(&head[..COVERED_BYTES]);
+    head[COVERED_BYTES..COVERED_BYTES + 8].copy_from_slice(&sum.to_le_bytes());
+    let Ok((_, head)) = SnapshotHead::decode(head.to_vec()) else { return };
+    while let Some((piece, behind)) =
+        body_bytes(rest).ok().and_then(|length| rest.split_at_mut_checked(PIECE_HEADER_BYTES + length))
+    {
+        let (header, body) = piece.split_at_mut(PIECE_HEADER_BYTES);
+        let sum = checksum(head.state.position, &header[..16], body);
+        header[16..].copy_from_slice(&sum.to_le_bytes());
+        rest = behind;
     }
 }
 

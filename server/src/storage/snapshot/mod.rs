@@ -25,6 +25,8 @@ use super::folder::{list, number_in};
 pub(super) use fetched::head_of as fetched_head;
 pub use fetched::{FetchPlace, Fetched};
 pub use format::SnapshotHead;
+#[cfg(any(test, feature = "testing"))]
+pub(super) use format::seal;
 pub use make::Whole;
 use make::check_whole;
 pub(super) use make::{Bounds, check_and_keep};

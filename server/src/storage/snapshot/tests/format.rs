@@ -6,7 +6,7 @@ use heirloom_backup::State;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::format::{
-    BODY_BYTES_MAX, HEADER_BYTES, Kind, PIECE_HEADER_BYTES, SnapshotHead, encode_end, encode_piece,
+    BODY_BYTES_MAX, HEADER_BYTES, Kind, PIECE_HEADER_BYTES, SnapshotHead, encode_end, encode_piece, seal,
 };
 use super::super::make::check_whole;
 use super::super::reader::SnapshotReader;
@@ -148,6 +148,21 @@ fn a_newer_format_is_refused_by_its_name_and_a_rotten_one_is_damage() {
             assert_eq!((file.as_path(), found, known), (Path::new(FILE), 2, 1));
         }
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_state_that_leaves_no_number_for_what_follows_it_is_refused() {
+    for (field, at) in [("index", 32), ("round", 56), ("version", 73)] {
+        for (number, is_refused) in [(u64::MAX, true), (1 << 63, true), ((1 << 63) - 1, false)] {
+            let mut bytes = encoded(&example(10));
+            bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
+            seal(&mut bytes);
+            match is_refused {
+                true => assert_eq!(refused(&bytes, field), 0),
+                false => assert!(read(&bytes).is_ok(), "{field}"),
+            }
+        }
     }
 }
 
