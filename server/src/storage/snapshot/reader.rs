@@ -1,5 +1,6 @@
 //! Reading a snapshot, piece by piece, in bounded memory.
 
+use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -131,11 +132,13 @@ impl SnapshotReader {
                 format!("{found} parts in {in_pieces} pieces stand before its end, which counts {parts} in {pieces}");
             return Err(self.damaged(what));
         }
-        if self.offset != self.length {
-            let what = format!("{} bytes stand behind the end of the snapshot", self.length - self.offset);
-            return Err(StorageError::damaged(&self.path, self.offset, what));
-        }
-        Ok(())
+        let what = match self.offset.cmp(&self.length) {
+            Ordering::Equal => return Ok(()),
+            Ordering::Less => format!("{} bytes stand behind the end of the snapshot", self.length - self.offset),
+            // One that is still being saved, say.
+            Ordering::Greater => "the snapshot ends behind it: it grew while it was read".to_owned(),
+        };
+        Err(StorageError::damaged(&self.path, self.offset.min(self.length), what))
     }
 
     fn next_part(&mut self) -> Result<Option<Part>, StorageError> {

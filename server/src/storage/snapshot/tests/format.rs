@@ -167,6 +167,18 @@ fn a_state_that_leaves_no_number_for_what_follows_it_is_refused() {
 }
 
 #[test]
+fn a_file_that_grows_while_it_is_read_is_refused() {
+    let bytes = encoded(&example(11));
+    let files = PowerFailureFiles::new();
+    let file = files.create(Path::new(FILE)).expect("created");
+    file.write_at(0, &bytes[..bytes.len() - 1]).expect("written");
+    let reader = SnapshotReader::open(&files, Path::new(FILE)).expect("a header");
+    file.write_at(0, &bytes).expect("written");
+    let error = check_whole(reader, &mut |_| ()).expect_err("refused").to_string();
+    assert!(error.contains("it grew while it was read"), "{error}");
+}
+
+#[test]
 fn a_piece_that_announces_too_much_is_refused_before_it_is_read() {
     let mut bytes = encoded(&example(6));
     let length = u32::try_from(BODY_BYTES_MAX + 1).expect("fits");
