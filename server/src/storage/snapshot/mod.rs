@@ -77,8 +77,7 @@ pub(super) fn load(files: &dyn Files, dir: &Path) -> Result<(State, Option<Store
     while let Some(part) = reader.next() {
         builder.push(part?).map_err(|what| reader.damaged(what))?;
     }
-    let path = path_of(dir, newest);
-    let state = builder.finish().map_err(|what| StorageError::damaged(&path, 0, what))?;
+    let state = builder.finish().map_err(|what| reader.damaged(what))?;
     Ok((state, Some(Stored { head: reader.head(), bytes: reader.length() })))
 }
 
