@@ -155,10 +155,7 @@ fn load_or_reformat(data_dir: &mut DataDir) -> Result<(Durable, Store), StorageE
             tracing::error!(
                 "{damage}; the store is set aside, and this server comes back without data and is given a new copy"
             );
-            match data_dir.reformat_as_voter()? {
-                Some(store) => tracing::warn!(%store, "new store, which keeps the register: that was not damaged"),
-                None => reformat(data_dir)?,
-            }
+            reformat(data_dir)?;
             data_dir.load()
         }
         loaded => loaded,

@@ -240,11 +240,6 @@ impl DataDir {
         (self.identity, self.damage) = (Some(identity), None);
     }
 
-    /// Whether damage was found before anything was loaded: to whom it belongs, or a new generation, is not known.
-    pub(super) fn is_damaged(&self) -> bool {
-        self.damage.is_some()
-    }
-
     fn store_path(&self) -> PathBuf {
         self.path.join(STORE)
     }

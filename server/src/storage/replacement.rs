@@ -38,26 +38,6 @@ impl DataDir {
         self.reformat(identity, Some(&Register::LOST))
     }
 
-    /// The same where nothing but data is damaged, the snapshot or the log: the new store keeps the register, for a voter that
-    /// has not lost its votes need not ask all others for them, who may have lost theirs. `None` where more is damaged, or
-    /// there was no cluster yet; nothing was changed then.
-    ///
-    /// **Panics if** a [`super::Store`] is still in use.
-    pub fn reformat_as_voter(&mut self) -> Result<Option<StoreId>, StorageError> {
-        let Some(old) = self.identity().filter(|old| old.cluster.is_some() && !self.is_damaged()) else {
-            return Ok(None);
-        };
-        let path = self.path().join(STORE);
-        let register = match Slots::open(self.files(), &path, Kind::Register, Some(old.store)) {
-            Ok((_, register)) => decode_register(register).ok().flatten(),
-            Err(StorageError::Damaged(_)) => None,
-            Err(error) => return Err(error),
-        };
-        let Some(register) = register else { return Ok(None) };
-        let identity = Identity { store: StoreId(draw(STORE_ID, self.path())?), ..old.clone() };
-        self.reformat(identity, Some(&register)).map(Some)
-    }
-
     /// Sets the store aside, because its cluster went on without it, and formats a blank one in its place.
     ///
     /// **Panics if** a [`super::Store`] is still in use.

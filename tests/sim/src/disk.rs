@@ -67,11 +67,6 @@ impl Disk {
         Self::with(Identity { store, ..self.identity.clone() }, Some(Register::LOST))
     }
 
-    /// The same where only data were damaged: the register is kept.
-    pub(crate) fn without_data(&self, store: StoreId) -> Self {
-        Self::with(Identity { store, ..self.identity.clone() }, self.register.clone())
-    }
-
     fn with(identity: Identity, register: Option<Register>) -> Self {
         Self {
             identity,

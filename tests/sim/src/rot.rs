@@ -29,26 +29,6 @@ pub(crate) struct Rot {
     snapshot: bool,
 }
 
-/// What no other copy mends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lost {
-    Identity,
-    Register,
-    Snapshot,
-    Log,
-}
-
-impl Lost {
-    pub(crate) fn words(self) -> &'static str {
-        match self {
-            Self::Identity => "the identity",
-            Self::Register => "the register",
-            Self::Snapshot => "the snapshot",
-            Self::Log => "the log",
-        }
-    }
-}
-
 /// What a start finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
@@ -56,8 +36,8 @@ pub(crate) enum Found {
     Sound,
     /// One copy of a record was unreadable, the other one not.
     Mended,
-    /// Something is lost: the store is to be set aside.
-    Damaged(Lost),
+    /// Something is lost: the store is to be set aside. Its identity may be lost as well.
+    Damaged { what: &'static str, identity: bool },
 }
 
 impl Rot {
@@ -134,9 +114,9 @@ impl Disk {
     /// Reads and checks all that is stored, as a start does.
     pub(crate) fn open(&mut self) -> Found {
         let mut found = Found::Sound;
-        for (pair, lost) in [(Pair::Identity, Lost::Identity), (Pair::Register, Lost::Register)] {
+        for (pair, what) in [(Pair::Identity, "the identity"), (Pair::Register, "the register")] {
             match *self.rot.pair(pair) {
-                [true, true] => return Found::Damaged(lost),
+                [true, true] => return Found::Damaged { what, identity: pair == Pair::Identity },
                 [false, false] => {}
                 [true, false] | [false, true] => {
                     self.rot.rewritten(pair);
@@ -152,13 +132,13 @@ impl Disk {
             [true, false] | [false, true] => {}
         }
         if self.rot.snapshot {
-            return Found::Damaged(Lost::Snapshot);
+            return Found::Damaged { what: "the snapshot", identity: false };
         }
         let synced = self.noted.last().copied().unwrap_or_default().synced;
         while let Some(missing) = self.rot.frames.first().copied() {
             let later_sync = self.frames[missing as usize..].iter().any(|group| *group > missing);
             if missing <= synced || later_sync {
-                return Found::Damaged(Lost::Log);
+                return Found::Damaged { what: "the log", identity: false };
             }
             // The last write rotted, and the crash took the note that it was ever synced: this can't be told from a torn
             // write (PROTOCOL 3, Alagappan et al. 2018, section 3.3.3). Two faults of one disk at once are left out.
@@ -202,14 +182,14 @@ mod tests {
         let mut disk = disk_with(3);
         disk.noted.truncate(1);
         disk.rot.frames.insert(2);
-        assert_eq!(disk.open(), Found::Damaged(Lost::Log));
+        assert_eq!(disk.open(), Found::Damaged { what: "the log", identity: false });
     }
 
     #[test]
     fn the_last_frame_is_damage_where_the_progress_says_that_it_was_synced() {
         let mut disk = disk_with(3);
         disk.rot.frames.insert(3);
-        assert_eq!(disk.open(), Found::Damaged(Lost::Log));
+        assert_eq!(disk.open(), Found::Damaged { what: "the log", identity: false });
     }
 
     #[test]

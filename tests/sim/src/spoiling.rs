@@ -6,7 +6,7 @@ use crate::clock::MILLISECOND;
 use crate::disk::Disk;
 use crate::plan::Wipes;
 use crate::random::Random;
-use crate::rot::{Found, Lost};
+use crate::rot::Found;
 use crate::server::{Birthday, Server};
 use crate::sometimes::Sight;
 use crate::world::World;
@@ -122,21 +122,20 @@ impl World {
                 self.seen.saw(Sight::ARottenOrTornCopyWasMended);
                 return true;
             }
-            Found::Damaged(lost) => {
+            Found::Damaged { what, identity } => {
                 if server.full_until > now {
                     return false;
                 }
-                server.disk = match lost {
-                    // Without an identity, or before there was a cluster, the directory is blank again.
-                    Lost::Identity => Disk::blank(id, store),
-                    _ if server.disk.cluster().is_none() => Disk::blank(id, store),
-                    Lost::Register => server.disk.set_aside(store),
-                    Lost::Snapshot | Lost::Log => server.disk.without_data(store),
+                // Without an identity, or before there was a cluster, the directory is blank again.
+                server.disk = if identity || server.disk.cluster().is_none() {
+                    Disk::blank(id, store)
+                } else {
+                    server.disk.set_aside(store)
                 };
                 server.wiped = true;
                 server.ever_wiped = true;
                 server.damaged = true;
-                self.trace.note(now, || format!("## server {id} finds {} damaged: store {store}", lost.words()));
+                self.trace.note(now, || format!("## server {id} finds {what} damaged: store {store}"));
             }
         }
         self.seen.saw(Sight::ABitRottedAndWasFound);

@@ -13,33 +13,6 @@ use super::super::recover::recover_in;
 use super::super::{DataDir, Files, PowerFailureFiles, RecoverError, StorageError, recover};
 use super::{CLUSTER, ME, append, constants, in_cluster, indices, load, open, os, register, write};
 
-#[test]
-fn a_store_that_lost_data_alone_keeps_what_it_promised() {
-    let temp = tempfile::tempdir().expect("a folder");
-    let mut dir = open(temp.path());
-    let old = fill(&mut dir);
-    let rot = |name: &str| fs::write(temp.path().join("store").join(name), "rotten").expect("written");
-    rot("log-0000000000000001");
-    rot("register.b");
-    assert!(matches!(dir.load(), Err(StorageError::Damaged(_))));
-    let store = dir.reformat_as_voter().expect("formatted").expect("one copy of the register is whole");
-    let (found, in_use) = dir.load().expect("whole");
-    assert_ne!(store, old.identity.store);
-    assert_eq!(found.identity, Identity { store, ..old.identity });
-    assert_eq!((found.register, found.log.len(), found.commit), (old.register, 0, LogIndex::ZERO));
-    drop(in_use);
-    rot("register.a");
-    rot("register.b");
-    assert_eq!(dir.reformat_as_voter().expect("looked at"), None, "nothing is left of what it promised");
-    assert!(matches!(dir.load(), Err(StorageError::Damaged(_))), "nothing was changed");
-}
-
-#[test]
-fn a_store_of_no_cluster_has_no_votes_to_keep() {
-    let temp = tempfile::tempdir().expect("a folder");
-    assert_eq!(open(temp.path()).reformat_as_voter().expect("looked at"), None);
-}
-
 /// A store that is a member of a view of the cluster, with three entries.
 fn fill(dir: &mut DataDir) -> Durable {
     dir.set_segment_bytes(16 << 10);
