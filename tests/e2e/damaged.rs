@@ -29,10 +29,6 @@ fn flip(cluster: &Cluster, servers: &[usize], name: &str) {
     }
 }
 
-fn log(cluster: &Cluster, id: usize) -> String {
-    std::fs::read_to_string(cluster.log_path(id)).expect("a log")
-}
-
 /// All are members, and everything that was acknowledged is there.
 async fn whole(cluster: &Cluster, account: &Account) {
     cluster.wait_for_members(&[0, 1, 2]).await;
@@ -48,26 +44,17 @@ async fn a_server_that_lost_both_copies_of_its_register_is_a_member_again_by_its
     flip(&cluster, &[2], "register.");
     cluster.start_server(2);
     whole(&cluster, &account).await;
-    assert!(!log(&cluster, 2).contains("keeps the register"), "{}", cluster.logs());
-}
-
-#[tokio::test]
-async fn two_servers_of_three_that_lost_their_data_at_once_are_members_again_by_themselves() {
-    let (mut cluster, account) = written().await;
-    cluster.kill(1);
-    cluster.kill(2);
-    flip(&cluster, &[1, 2], "log-");
-    cluster.start_server(1);
-    cluster.start_server(2);
-    whole(&cluster, &account).await;
-    for id in [1, 2] {
-        assert!(log(&cluster, id).contains("keeps the register"), "{}", cluster.logs());
-    }
 }
 
 #[tokio::test]
 async fn two_registers_lost_of_three_are_a_refusal_and_recover_keeps_everything() {
     two_lost(|cluster| flip(cluster, &[1, 2], "register.")).await;
+}
+
+/// Whose log is damaged may have a register that is older than it should be, too, so it votes no more.
+#[tokio::test]
+async fn two_logs_lost_of_three_are_a_refusal_and_recover_keeps_everything() {
+    two_lost(|cluster| flip(cluster, &[1, 2], "log-")).await;
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use crate::world::{Cluster, PATIENCE, primary_with};
 
 /// Where a death or a broken stream tells enough, a busy machine must not make a living server look silent.
 const PATIENT: &[&str] = &["--suspicion", "10s"];
-/// Where silence is told apart from a slow disk. What is slow is so for longer or for far less.
+/// Where silence is told apart from a slow disk.
 const SUSPICION: Duration = Duration::from_secs(1);
 const SUSPICIOUS: &[&str] = &["--suspicion", "1s"];
 
@@ -90,7 +90,7 @@ async fn a_sync_that_fails_at_the_primary_makes_another_one_lead_and_loses_nothi
 async fn a_backup_whose_syncs_take_a_while_slows_the_writes_and_stays_a_member() {
     const SYNC: Duration = Duration::from_millis(100);
     const ADDS: u32 = 10;
-    let (cluster, writer, [primary, backup]) = at_work(SUSPICIOUS).await;
+    let (cluster, writer, [primary, backup]) = at_work(PATIENT).await;
     let before = epoch(&cluster, primary).await;
     cluster.steer_disk(backup, Disk::Slow(SYNC));
     // Those under way may have been synced before.
@@ -122,16 +122,18 @@ async fn a_backup_whose_syncs_take_too_long_loses_its_place_in_time_and_is_a_mem
 
 #[tokio::test]
 async fn a_primary_whose_syncs_take_long_does_not_look_dead() {
-    let sync = SUSPICION * 2;
-    let (cluster, writer, [primary, _]) = at_work(SUSPICIOUS).await;
+    // What is slow is so for longer than this, which is more than a busy machine keeps a server from talking.
+    let suspicion = Duration::from_secs(3);
+    let sync = suspicion * 3 / 2;
+    let (cluster, writer, [primary, _]) = at_work(&["--suspicion", "3s"]).await;
     let before = epoch(&cluster, primary).await;
     // A read that waited for this disk would not be answered in time.
     cluster.steer_disk(primary, Disk::Slow(PATIENCE));
     cluster.client().await.read("disk-00000000").await.expect("read").expect("acknowledged");
     cluster.steer_disk(primary, Disk::Slow(sync));
     let begun = Instant::now();
-    writer.wait_for_more(3).await;
-    assert!(begun.elapsed() >= sync, "{:?} for three adds", begun.elapsed());
+    writer.wait_for_more(2).await;
+    assert!(begun.elapsed() >= sync, "{:?} for two adds", begun.elapsed());
     assert_eq!(epoch(&cluster, primary).await, before, "{}", cluster.logs());
     cluster.wait_until("all follow", |all| primary_with(all, &[0, 1, 2]) == Some(primary)).await;
     cluster.steer_disk(primary, Disk::Well);

@@ -89,6 +89,12 @@ impl Peers {
         self.known.iter().filter(|(_, known)| known.connected).map(|(server, _)| *server)
     }
 
+    /// Whether the stream to this server has stood for so long.
+    pub(crate) fn connected_for(&self, now: Time, server: ServerId, span: Duration) -> bool {
+        let known = self.known.get(&server).filter(|known| known.connected);
+        known.and_then(|known| known.connected_at).is_some_and(|at| now.since(at) >= span)
+    }
+
     /// Whether the server was heard within `span`.
     pub(crate) fn heard_within(&self, now: Time, server: ServerId, span: Duration) -> bool {
         let heard_at = self.known.get(&server).and_then(|known| known.heard_at);

@@ -1,6 +1,6 @@
 //! What a server waits for, in words that name the way out.
 
-use heirloom_proto::{Member, QuorumRule, ServerId, Standing, Time};
+use heirloom_proto::{QuorumRule, ServerId, Standing, Time};
 
 use crate::node::{Node, Role};
 
@@ -10,7 +10,7 @@ impl Node {
     /// What it waits for, where a person may want to know; `None` where all is well.
     pub(crate) fn waits_for(&self, now: Time) -> Option<String> {
         let missing = self.missing(now);
-        if let Some(lost) = self.votes_lost() {
+        if let Some(lost) = self.votes_lost(now) {
             return Some(self.waits_for_votes(&lost));
         }
         if self.cluster().is_none() {
@@ -57,16 +57,19 @@ impl Node {
 
     /// The servers that have no vote to give, for their registers are lost, where those that have one are no quorum: then
     /// nobody can lead, and none of them can learn from all others what it lost (PROTOCOL 9).
-    fn votes_lost(&self) -> Option<Vec<ServerId>> {
+    fn votes_lost(&self, now: Time) -> Option<Vec<ServerId>> {
         let majority = self.config.constants.quorum == QuorumRule::Majority;
         if !majority || self.cluster().is_none() && self.met.is_none() {
             return None;
         }
+        let lost = |standing: Option<Standing>| standing != Some(Standing::Intact);
+        // Whoever has just begun its run may be in doubt, and says the same for so long.
+        let is_sure = |server: ServerId| self.peers.connected_for(now, server, self.config.suspicion * 2);
         let answers = self.inquiry.iter().flat_map(|inquiry| inquiry.answers.iter());
-        let votes = |standing: Option<Standing>| standing == Some(Standing::Intact);
-        let others = answers
-            .filter(|(_, answered)| !votes(answered.testimony.register.as_ref().map(|register| register.standing)));
-        let own = !votes(self.cluster().map(|_| self.register.standing));
+        let others = answers.filter(|(server, answered)| {
+            lost(answered.testimony.register.as_ref().map(|register| register.standing)) && is_sure(**server)
+        });
+        let own = lost(self.cluster().map(|_| self.register.standing));
         let mut lost: Vec<ServerId> = others.map(|(server, _)| *server).chain(own.then_some(self.config.me)).collect();
         lost.sort_unstable();
         self.leave_no_quorum(&lost).then_some(lost)
@@ -100,9 +103,13 @@ impl Node {
             ),
             QuorumRule::Majority => {
                 let go_on = "to go on without, it takes a quorum of the voters and enough copies";
-                let there = |server: &ServerId| self.peers.is_connected(*server);
-                if silent.iter().all(there) && self.leave_no_quorum(silent) {
-                    // Those that still have their votes would have been taken in within a moment.
+                // Those that still have their votes would have been taken in within a moment.
+                let view = self.newest_view();
+                let is_new = |server: &ServerId| {
+                    let peer = self.peers.peer(*server);
+                    view.zip(peer).is_some_and(|(view, peer)| !view.has(peer.member()))
+                };
+                if silent.iter().all(is_new) && self.leave_no_quorum(silent) {
                     return format!(
                         "{servers}, back without what was stored there; {go_on}. If this lasts, their votes were lost as well: \
                          stop this server and run {RECOVER}"
@@ -128,17 +135,11 @@ impl Node {
         }
         // Members of the newest view alone may lead; where none of them answers nobody here can.
         if let Some(view) = self.newest_view().filter(|view| !view.has(self.me())) {
-            // Nor where a member has given the store up that held them.
-            let is_gone = |member: &Member| {
-                let peer = self.peers.peer(member.server);
-                missing.contains(&member.server) || peer.is_none_or(|peer| peer.store != member.store)
-            };
-            if view.in_sync.iter().all(is_gone) {
-                let members: Vec<ServerId> = view.in_sync.iter().map(|member| member.server).collect();
+            let members: Vec<ServerId> = view.in_sync.iter().map(|member| member.server).collect();
+            if members.iter().all(|server| missing.contains(server)) {
                 let members = list(&members);
                 return format!(
-                    "the store of {members}, which holds newer writes. If it is lost for good, stop this server and run \
-                     {RECOVER}"
+                    "{members}, which holds newer writes. If it is lost for good, stop this server and run {RECOVER}"
                 );
             }
         }
