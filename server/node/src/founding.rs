@@ -83,24 +83,31 @@ impl Node {
         data.map(|(server, store)| Member { server: *server, store: *store }).collect()
     }
 
-    /// A blank server asks. The founder counts its store as a voter that has never voted, once: another store of the same
+    /// A server asks. The founder counts its store as a voter that has never voted, once: another store of the same
     /// server has lost its register.
-    pub(crate) fn enrol(&mut self, blank: Member, out: &mut Outbox) {
+    pub(crate) fn enrol(&mut self, asks: Member, out: &mut Outbox) {
         if self.cluster().is_none() {
             return;
         }
-        match self.identity.enrolled.get(&blank.server) {
-            Some(_) => self.send_enrol(blank.server, out),
+        match self.identity.enrolled.get(&asks.server) {
+            Some(_) => self.send_enrol(asks.server, out),
             None if self.identity.enrolment_open => {
                 let pending = self.writes.values().any(|after| matches!(after, After::Identity { .. }));
                 if !pending {
                     let mut identity = self.identity.clone();
-                    identity.enrolled.insert(blank.server, blank.store);
-                    self.persist_identity(identity, Some(blank.server), out);
+                    identity.enrolled.insert(asks.server, asks.store);
+                    self.persist_identity(identity, Some(asks.server), out);
                 }
             }
             None => {}
         }
+    }
+
+    /// Whether it is noted that this server may have voted. Who begins a generation tells nobody what it knows before that:
+    /// a server that joins without being counted as one that has never voted votes once all others have told it, and another
+    /// store of it must not be counted then.
+    pub(crate) fn has_counted(&self, server: ServerId) -> bool {
+        !self.identity.enrolment_open || self.identity.enrolled.contains_key(&server)
     }
 
     pub(crate) fn send_enrol(&self, server: ServerId, out: &mut Outbox) {

@@ -118,7 +118,7 @@ impl Node {
         if let Some(doubt) = &mut self.doubt {
             doubt.questioned(from, ask);
         }
-        if cluster.is_none() {
+        if cluster.is_none() || !self.has_counted(from.server) {
             self.enrol(from.member(), out);
         }
         // It asks because it misses the primary, or its place: it may have told us otherwise a moment ago.
@@ -136,6 +136,9 @@ impl Node {
     }
 
     pub(crate) fn testify(&self, now: Time, to: Peer, ask: u64, out: &mut Outbox) {
+        if !self.has_counted(to.server) {
+            return;
+        }
         let mut register = self.durable_register.clone().filter(|_| self.cluster().is_some());
         if let (Some(register), Some(_)) = (&mut register, &self.doubt) {
             // Nobody may take its word for all that it ever knew.
