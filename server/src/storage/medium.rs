@@ -17,6 +17,7 @@ pub(super) struct Medium {
     pub(super) off: bool,
     pub(super) lose_next_write: bool,
     pub(super) locks: BTreeSet<PathBuf>,
+    pub(super) read_bytes_max: usize,
 }
 
 /// What happens at a later operation.

@@ -52,6 +52,7 @@ impl PowerFailureFiles {
             off: false,
             lose_next_write: false,
             locks: BTreeSet::new(),
+            read_bytes_max: 0,
         };
         Self { medium: Arc::new(Mutex::new(medium)) }
     }
@@ -96,6 +97,12 @@ impl PowerFailureFiles {
     /// How many operations there were so far: a bound for [`Self::cut_power_after`].
     pub fn operations(&self) -> u64 {
         self.lock_medium().operations
+    }
+
+    /// How much was asked for by one read at most: what its reader may have to reserve, however little there is.
+    /// **Units:** bytes.
+    pub fn read_bytes_max(&self) -> usize {
+        self.lock_medium().read_bytes_max
     }
 
     /// Lets the disk report the next write as done and not do it.
@@ -281,6 +288,7 @@ impl OpenFile for Handle {
     fn read_at(&self, offset: u64, bytes_max: usize) -> Result<Vec<u8>> {
         self.operate(|medium| match &medium.nodes[self.node] {
             Node::File { seen, .. } => {
+                medium.read_bytes_max = medium.read_bytes_max.max(bytes_max);
                 let from = in_memory(offset).min(seen.length);
                 let to = from.saturating_add(bytes_max).min(seen.length);
                 let written = seen.bytes.len().clamp(from, to);

@@ -4,8 +4,10 @@
 //! written come as far as the readers of what they say.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use heirloom_proto::{Identity, LogIndex, Record, Register, StoreId};
+use heirloom_backup::State;
+use heirloom_proto::{ClusterId, Constants, Identity, LogIndex, Record, Register, ServerId, StoreId};
 
 use super::data_dir::{DataDir, Store};
 use super::error::StorageError;
@@ -15,6 +17,7 @@ use super::frame::Site;
 use super::log::LogRecord;
 use super::progress::Progress;
 use super::replacement::form;
+use super::restore::{RestoreError, RestoreFrom, Restored, restore_in};
 use super::{segment, slots, snapshot};
 
 /// Makes a data directory with this identity and this register; its log is empty.
@@ -59,6 +62,32 @@ pub(super) fn note_progress(store: &mut Store) -> Result<(), StorageError> {
 /// **Errors:** where it can't be written.
 pub fn begin_recovery(dir: &mut DataDir, identity: &Identity, register: &Register) -> Result<(), StorageError> {
     dir.begin_recovery(identity, register)
+}
+
+/// Writes the snapshot of a state to a file, in pieces of about this length. **Units:** bytes.
+///
+/// **Errors:** where it can't be written.
+pub fn write_snapshot(
+    files: &dyn Files,
+    path: &Path,
+    cluster: ClusterId,
+    state: &State,
+    piece_bytes: usize,
+) -> Result<(), StorageError> {
+    snapshot::write(files, path, cluster, state, piece_bytes).map(|_| ())
+}
+
+/// [`super::restore()`] with segments of this length. **Units:** bytes.
+///
+/// **Errors:** as there.
+pub fn restore(
+    files: &Arc<dyn Files>,
+    from: RestoreFrom,
+    data_dir: &Path,
+    of: (ServerId, &Constants),
+    segment_bytes: u64,
+) -> Result<Restored, RestoreError> {
+    restore_in(files, from, data_dir, of, segment_bytes, &mut |_| ())
 }
 
 /// Makes the checksum right again of the bytes of an identity, a register, a progress or a recovery.

@@ -9,6 +9,7 @@ pub mod input;
 pub mod log;
 pub mod messages;
 pub mod records;
+pub mod snapshot;
 mod store;
 pub mod watched;
 
@@ -35,6 +36,7 @@ macro_rules! with_targets {
         $make! {
             log => $crate::log::LOG;
             records => $crate::records::RECORDS;
+            snapshot => $crate::snapshot::SNAPSHOT;
             encodings => $crate::encodings::ENCODINGS;
             links => $crate::messages::LINKS;
             requests => $crate::messages::REQUESTS;

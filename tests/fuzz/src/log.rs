@@ -7,7 +7,7 @@ use heirloom_server::storage::raw;
 
 use crate::Target;
 use crate::input::{Content, as_they_are};
-use crate::store::{self, FRAMES_AT, Folder, HEAD_BYTES, STORE};
+use crate::store::{self, Folder, HEADER_BYTES, STORE};
 
 /// The reader of the log.
 ///
@@ -19,6 +19,8 @@ pub const LOG: Target = Target { seeds, check };
 const PROGRESS_LOST: u8 = 1;
 const SEALED: u8 = 2;
 const CUT_OFF: u8 = 4;
+/// How much of its header says something.
+const SAID_BYTES: usize = 72;
 /// What is reserved behind the frames, unless it is cut off. **Units:** bytes.
 const ZEROS: usize = 64;
 
@@ -82,17 +84,7 @@ fn seeds() -> Vec<Vec<u8>> {
 
 fn packed(segment: &[u8]) -> Vec<u8> {
     let end = segment.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    [&segment[..HEAD_BYTES], segment.get(FRAMES_AT..end).unwrap_or_default()].concat()
-}
-
-fn unpacked(packed: &[u8]) -> Vec<u8> {
-    let (head, frames) = packed.split_at(packed.len().min(HEAD_BYTES));
-    let mut segment = head.to_vec();
-    if !frames.is_empty() {
-        segment.resize(FRAMES_AT, 0);
-        segment.extend_from_slice(frames);
-    }
-    segment
+    [&segment[..SAID_BYTES], segment.get(HEADER_BYTES..end).unwrap_or_default()].concat()
 }
 
 fn check(input: &[u8]) {
@@ -101,7 +93,7 @@ fn check(input: &[u8]) {
     let content = Content::of(input, &EXAMPLES);
     let (number, name, _) = &SEGMENTS[content.example.unwrap_or(0)];
     let log = &LOGS[*number];
-    let mut segment = unpacked(&content.bytes);
+    let mut segment = store::unpacked(&content.bytes, SAID_BYTES);
     if how & CUT_OFF == 0 {
         segment.extend_from_slice(&[0; ZEROS]);
     }
@@ -116,23 +108,18 @@ fn check(input: &[u8]) {
     }
     let files = store::laid_out(&folder);
     let mut data = store::open(&files).expect("a damaged log keeps no directory from being opened");
-    let Some((durable, mut store)) = store::load(&mut data) else { return };
-    let entries = durable.log;
+    let Some((durable, store)) = store::load(&mut data) else { return };
+    let entries = &durable.log;
     assert!(entries.iter().map(Sealed::index).eq((1..).map(LogIndex).take(entries.len())), "entries follow each other");
     if !sealed {
         match content.example {
             Some(_) if !progress_lost => {
-                assert_eq!(Some(&entries), log.states.last(), "what is known to be synced is there, or damage");
+                assert_eq!(Some(entries), log.states.last(), "what is known to be synced is there, or damage");
             }
             // Bytes as they are may be any of the logs: the seeds are.
-            Some(_) => assert!(log.states.contains(&entries), "never written: {entries:?}"),
-            None => assert!(LOGS.iter().any(|log| log.states.contains(&entries)), "never written: {entries:?}"),
+            Some(_) => assert!(log.states.contains(entries), "never written: {entries:?}"),
+            None => assert!(LOGS.iter().any(|log| log.states.contains(entries)), "never written: {entries:?}"),
         }
     }
-    let next = store::entry(entries.len() as u64 + 1, 9);
-    raw::write(&mut store, &[vec![Record::Append(vec![next.clone()])]]).expect("the log goes on");
-    drop(store);
-    let (durable, store) = data.load().expect("what was mended is whole");
-    assert_eq!(durable.log, [entries, vec![next]].concat());
-    assert_eq!(store.torn_bytes(), 0);
+    store::check_goes_on(&mut data, &durable, store);
 }

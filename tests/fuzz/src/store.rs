@@ -16,11 +16,10 @@ use heirloom_server::storage::{DataDir, Files, PowerFailureFiles, StorageError, 
 pub(crate) const ME: ServerId = ServerId(0);
 pub(crate) const STORE: StoreId = StoreId(0x5eed);
 pub(crate) const CLUSTER: ClusterId = ClusterId { id: 77, generation: 3 };
-/// Where the header of a segment ends, and where its frames begin (docs/storage.md). What lies between says nothing.
-pub(crate) const HEAD_BYTES: usize = 72;
-pub(crate) const FRAMES_AT: usize = 4096;
+/// What the header of a segment or a snapshot takes (docs/storage.md). What it says is shorter, and the rest says nothing.
+pub(crate) const HEADER_BYTES: usize = 4096;
 /// Room for a few frames.
-const SEGMENT_BYTES: u64 = 5120;
+pub(crate) const SEGMENT_BYTES: u64 = 5120;
 
 pub(crate) fn dir() -> &'static Path {
     Path::new("/data")
@@ -148,6 +147,17 @@ pub(crate) fn open(files: &PowerFailureFiles) -> Result<DataDir, StorageError> {
     Ok(data)
 }
 
+/// The file that begins with a header, of which what it says was left, without the rest of that.
+pub(crate) fn unpacked(packed: &[u8], said_bytes: usize) -> Vec<u8> {
+    let (said, behind) = packed.split_at(packed.len().min(said_bytes));
+    let mut file = said.to_vec();
+    if !behind.is_empty() {
+        file.resize(HEADER_BYTES, 0);
+        file.extend_from_slice(behind);
+    }
+    file
+}
+
 /// What is stored, where it is whole.
 ///
 /// **Panics if** it is refused for a reason that bytes in the store do not give: memory does not fail.
@@ -159,6 +169,18 @@ pub(crate) fn load(data: &mut DataDir) -> Option<(Durable, Store)> {
             None
         }
     }
+}
+
+/// **Panics if** the log does not go on from what was loaded, or it does not load again.
+pub(crate) fn check_goes_on(data: &mut DataDir, durable: &Durable, mut store: Store) {
+    let end = durable.log.last().map_or(durable.base.index(), Sealed::index);
+    let next = entry(end.0 + 1, 9);
+    raw::write(&mut store, &[vec![Record::Append(vec![next.clone()])]]).expect("the log goes on");
+    drop(store);
+    let (again, store) = data.load().expect("what was mended is whole");
+    assert_eq!(again.base, durable.base);
+    assert_eq!(again.log, [durable.log.as_slice(), &[next]].concat());
+    assert_eq!(store.torn_bytes(), 0);
 }
 
 /// **Panics if** it is no refusal for what bytes in a store may say.

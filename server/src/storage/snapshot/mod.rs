@@ -104,6 +104,21 @@ pub(super) fn remove_others(files: &dyn Files, dir: &Path, kept: LogIndex) -> Re
     Ok(())
 }
 
+/// Writes the snapshot of a state to a file, durable but for its name, in pieces of about this length. Gives how long it is.
+#[cfg(any(test, feature = "testing"))]
+pub(super) fn write(
+    files: &dyn Files,
+    path: &Path,
+    cluster: ClusterId,
+    state: &State,
+    piece_bytes: usize,
+) -> Result<u64, StorageError> {
+    let mut writer = writer::SnapshotWriter::create(files, path, state.head().position)?;
+    writer.set_piece_bytes(piece_bytes);
+    state.parts().try_for_each(|part| writer.push(&part))?;
+    writer.finish(SnapshotHead { cluster, state: state.head() })
+}
+
 /// Names the cluster's new generation in the newest snapshot, durably: what it holds belongs to that, and is sent to its
 /// servers. The header lies in one sector, so it is the old one or the new one after a crash, and a load takes either.
 pub(super) fn rename_cluster(files: &dyn Files, dir: &Path, cluster: ClusterId) -> Result<(), StorageError> {

@@ -10,7 +10,6 @@ use super::super::format::{
 };
 use super::super::make::check_whole;
 use super::super::reader::SnapshotReader;
-use super::super::writer::SnapshotWriter;
 use super::{CLUSTER, Live, PowerFailureFiles, StorageError};
 use crate::storage::files::Files;
 
@@ -27,10 +26,7 @@ fn example(seed: u64) -> State {
 fn encoded(state: &State) -> Vec<u8> {
     let files = PowerFailureFiles::new();
     let path = Path::new(FILE);
-    let mut writer = SnapshotWriter::create(&files, path, state.head().position).expect("created");
-    writer.set_piece_bytes(200);
-    state.parts().for_each(|part| writer.push(&part).expect("written"));
-    let length = writer.finish(SnapshotHead { cluster: CLUSTER, state: state.head() }).expect("written");
+    let length = super::super::write(&files, path, CLUSTER, state, 200).expect("written");
     let bytes = files.open(path).and_then(|file| file.read_at(0, 1 << 20)).expect("there");
     assert_eq!(bytes.len() as u64, length);
     bytes
