@@ -12,7 +12,7 @@ use super::files::{Files, OpenFile};
 use super::folder::{list, number_in};
 #[cfg(any(test, feature = "testing"))]
 use super::frame::{self, Site};
-use super::slots::{FORMAT, known_format};
+use super::slots::{FORMAT, NUMBER_MAX, known_format};
 
 /// Frames begin here: a block of its own, so that no write of a frame ever touches the header's.
 pub(super) const HEADER_BYTES: usize = 4096;
@@ -81,6 +81,9 @@ impl SegmentHead {
         let hash = ChainHash(reader.u128(SHORT)?);
         if reader.u64(SHORT)? != xxh3_64(&bytes[..64]) {
             return Err(Malformed("the header of the segment has a wrong checksum"));
+        }
+        if [number, first_sequence, index.0].iter().any(|number| *number > NUMBER_MAX) {
+            return Err(Malformed("the header of the segment leaves no numbers for what follows it"));
         }
         Ok((format, Self { store, number, first_sequence, base: Position { index, hash } }))
     }
@@ -166,5 +169,26 @@ impl Segment {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_that_leaves_no_numbers_for_what_follows_it_is_refused() {
+        let head = |number, first_sequence, index| {
+            let base = Position { index: LogIndex(index), hash: ChainHash(0) };
+            SegmentHead { store: StoreId(1), number, first_sequence, base }
+        };
+        let is_read = |head: SegmentHead| SegmentHead::decode(head.encode()).is_ok_and(|(_, found)| found == head);
+        let most = (1 << 63) - 1;
+        assert!(is_read(head(most, most, most)));
+        for more in [1 << 63, u64::MAX] {
+            for head in [head(more, 1, 0), head(1, more, 0), head(1, 1, more)] {
+                assert!(!is_read(head), "{head:?}");
+            }
+        }
     }
 }

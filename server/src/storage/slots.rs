@@ -14,6 +14,9 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::error::{Damage, StorageError};
 use super::files::{Files, OpenFile};
 
+/// Above this no number of a header is believed that is counted up behind it: what follows needs numbers too. A million
+/// entries a second would take 292,000 years to come there.
+pub(super) const NUMBER_MAX: u64 = u64::MAX >> 1;
 /// The newest format that this build reads, and the one that it writes.
 pub(super) const FORMAT: u32 = 1;
 

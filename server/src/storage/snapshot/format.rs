@@ -15,7 +15,7 @@ use heirloom_proto::{ChainHash, ClusterId, Digest, LogIndex, Position, Version};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::storage::error::StorageError;
-use crate::storage::slots::{FORMAT, known_format};
+use crate::storage::slots::{FORMAT, NUMBER_MAX, known_format};
 
 /// Pieces begin here.
 pub(crate) const HEADER_BYTES: usize = 4096;
@@ -25,10 +25,6 @@ pub(super) const PIECE_HEADER_BYTES: usize = 24;
 pub(super) const PIECE_BYTES: usize = 64 << 10;
 /// No body is longer: whole parts, of which the last one alone may be this large.
 pub(super) const BODY_BYTES_MAX: usize = PIECE_BYTES + KEY_BYTES_MAX + VALUE_BYTES_MAX_MAX + 64;
-
-/// Above this no index, round or version of a snapshot is believed: what follows it needs numbers too. A million entries a
-/// second would take 292,000 years to come there.
-const NUMBER_MAX: u64 = u64::MAX >> 1;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"HEIRLSNP");
 const COVERED_BYTES: usize = 97;
