@@ -31,8 +31,9 @@ pub async fn all(bench: &mut Bench) {
                 let lost = match kind.holds {
                     // One of a server's two identities is another's: it refuses that, or can't tell which is its own.
                     Holds::NothingAlone if kind.files[0].starts_with("identity") && fault == Fault::Swap => None,
-                    Holds::NothingAlone | Holds::Data => Some(false),
-                    Holds::Votes => Some(true),
+                    Holds::NothingAlone => Some(false),
+                    // A damaged log or snapshot costs the register, too.
+                    Holds::Data | Holds::Votes => Some(true),
                     // Who has the name of another one refuses it.
                     Holds::Name => Some(fault != Fault::Swap),
                 };
