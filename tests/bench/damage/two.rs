@@ -32,10 +32,12 @@ pub async fn all(bench: &mut Bench) {
                     // One of a server's two identities is another's: it refuses that, or can't tell which is its own.
                     Holds::NothingAlone if kind.files[0].starts_with("identity") && fault == Fault::Swap => None,
                     Holds::NothingAlone => Some(false),
+                    // Snapshots of one entry are the same at all servers.
+                    Holds::Data if fault == Fault::Swap => None,
                     // A damaged log or snapshot costs the register, too.
                     Holds::Data | Holds::Votes => Some(true),
-                    // Who has the name of another one refuses it.
-                    Holds::Name => Some(fault != Fault::Swap),
+                    // Who has the name of another one, or none at all, refuses it.
+                    Holds::Name => Some(!matches!(fault, Fault::Swap | Fault::Delete)),
                 };
                 case(bench, (&kind.words(), fault.words(), running), lost, hurt).await;
             }
