@@ -183,6 +183,8 @@ impl Living<'_> {
             SnapshotReport::Made { head, bytes } => {
                 tracing::info!(index = head.position.index.0, bytes, "made a snapshot");
                 self.upkeep.forgets = Some(head.position.index);
+                // At once: whoever sees the snapshot in the status may count on it.
+                self.forget();
                 self.examined(head);
                 self.make_what_is_wanted();
             }
